@@ -1,0 +1,8 @@
+//! Measurements that compare Spark with its peers. Not published.
+//!
+//! Each measurement is a module here and a program of the same name in `src/bin`:
+//!
+//! * [`actors`]: what one module costs (ask, tell, start, memory) next to a hand-written tokio
+//!   loop and next to other actor crates. `cargo run --release -p benches --bin actors`
+
+pub mod actors;

@@ -1,0 +1,66 @@
+//! The program `actors` measures every cell it promises.
+
+use std::process::Command;
+
+use benches::actors::{case::Case, rounds::Entrant};
+use serde_json::Value;
+
+#[test]
+fn a_quick_run_fills_every_cell() {
+    let report = quick_json(&[]);
+    let cells = report["cells"].as_array().expect("cells are listed");
+
+    let expected: Vec<(&str, String, u64)> = [1, 2]
+        .into_iter()
+        .flat_map(|threads| Case::ALL.into_iter().map(move |case| (threads, case)))
+        .filter(|(threads, case)| matches!(case, Case::Timed(_)) || *threads == 1)
+        .flat_map(|(threads, case)| {
+            Entrant::ALL.map(|entrant| (entrant.name, case.to_string(), threads))
+        })
+        .collect();
+
+    assert_eq!(cells.len(), expected.len());
+    for (contender, case, threads) in expected {
+        let cell = cells
+            .iter()
+            .find(|cell| {
+                cell["contender"] == contender && cell["case"] == case && cell["threads"] == threads
+            })
+            .unwrap_or_else(|| panic!("{contender} has no cell for {case} on {threads} threads"));
+        let value = cell["value"]["median"]
+            .as_f64()
+            .expect("a value is a number");
+        if case.starts_with("allocations") {
+            assert!(value >= 0.0, "{cell}");
+        } else {
+            assert!(value > 0.0, "{cell}");
+        }
+        if cell["unit"] == "nanoseconds" {
+            let ratio = cell["ratio"]["median"].as_f64();
+            assert!(ratio.is_some_and(|ratio| ratio > 0.0), "{cell}");
+        }
+    }
+}
+
+#[test]
+fn the_hand_written_loop_allocates_one_reply_slot_per_ask() {
+    let report = quick_json(&["--only", "baseline", "--case", "allocations-ask"]);
+    let cells = report["cells"].as_array().expect("cells are listed");
+
+    assert_eq!(cells.len(), 1);
+    assert_eq!(cells[0]["value"]["median"], 1.0);
+}
+
+fn quick_json(flags: &[&str]) -> Value {
+    let output = Command::new(env!("CARGO_BIN_EXE_actors"))
+        .args(["--quick", "--json"])
+        .args(flags)
+        .output()
+        .expect("the program is built with the test");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    serde_json::from_slice(&output.stdout).expect("--json prints JSON")
+}

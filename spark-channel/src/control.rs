@@ -1,0 +1,296 @@
+//! What a module's run loop, its handle, its dispatchers and its running handler share.
+//!
+//! Invariants:
+//!
+//! 1. A [`Slot`]'s counters have one writer, the replica that owns the slot, so
+//!    they are bumped with a plain load and store.
+//! 2. `Slot::running` is written before the run loop looks whether the caller has
+//!    gone, with a sequentially consistent fence between; a caller that gives up
+//!    closes its reply slot before it reads `running`, with the same fence. So at
+//!    least one of the two sees the other, and "queued, will not run" is never
+//!    said of a request that runs. It is overwritten, never cleared.
+//! 3. `stop` only grows: none, drain, after current, now.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence},
+    },
+    task::Waker,
+    time::Duration,
+};
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    callback::Stamp,
+    clock::{Clock, Length, Moment},
+    handle::{Stop, StopReason},
+    stats::{Counters, Stats},
+};
+
+pub(crate) struct Control {
+    pub(crate) name: Arc<str>,
+    pub(crate) clock: Clock,
+    pub(crate) default_timeout: Option<Length>,
+    pub(crate) shutdown_timeout: Duration,
+    /// One per replica.
+    pub(crate) slots: Box<[Arc<Slot>]>,
+    /// Sends refused because the mailbox was full or the module stopping.
+    rejected: AtomicU64,
+    stop: AtomicU8,
+    ended: AtomicBool,
+    deadline_passed: AtomicBool,
+    /// When whatever still runs is cut off; set together with `stop`.
+    stop_deadline: OnceLock<Instant>,
+    /// The first module-made reason to stop, which the report names.
+    cause: OnceLock<StopReason>,
+}
+
+/// One replica's share.
+#[derive(Default)]
+pub(crate) struct Slot {
+    pub(crate) counters: Counters,
+    /// The stamp of the last call started.
+    running: AtomicU64,
+    cancel_asked: AtomicBool,
+    deadline: AtomicU64,
+    cancel: Mutex<Option<CancellationToken>>,
+    waker: Mutex<Option<Waker>>,
+}
+
+// === impl Control ===
+
+impl Control {
+    pub(crate) fn new(
+        name: Arc<str>,
+        replicas: usize,
+        default_timeout: Option<Duration>,
+        shutdown_timeout: Duration,
+    ) -> Self {
+        Self {
+            name,
+            clock: Clock::for_this_runtime(),
+            default_timeout: default_timeout.map(Length::from),
+            shutdown_timeout,
+            slots: (0..replicas).map(|_| Arc::default()).collect(),
+            rejected: AtomicU64::new(0),
+            stop: AtomicU8::new(0),
+            ended: AtomicBool::new(false),
+            deadline_passed: AtomicBool::new(false),
+            stop_deadline: OnceLock::new(),
+            cause: OnceLock::new(),
+        }
+    }
+
+    /// The strongest stop asked for so far.
+    #[inline]
+    pub(crate) fn stop(&self) -> Option<Stop> {
+        match self.stop.load(Ordering::Acquire) {
+            0 => None,
+            1 => Some(Stop::Drain),
+            2 => Some(Stop::AfterCurrent),
+            _ => Some(Stop::Now),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stop.load(Ordering::Relaxed) != 0
+    }
+
+    /// Whether nothing more is to be started.
+    #[inline]
+    pub(crate) fn is_past_draining(&self) -> bool {
+        self.stop.load(Ordering::Acquire) > stop_rank(Stop::Drain)
+    }
+
+    #[inline]
+    pub(crate) fn must_stop_now(&self) -> bool {
+        self.stop.load(Ordering::Acquire) >= stop_rank(Stop::Now)
+    }
+
+    pub(crate) fn stop_deadline(&self) -> Option<Instant> {
+        self.stop_deadline.get().copied()
+    }
+
+    /// Asks every replica to stop; a stronger wish replaces a weaker one, the
+    /// first deadline stands.
+    pub(crate) fn request_stop(&self, stop: Stop, within: Duration) {
+        self.stop_for(StopReason::Requested(stop), stop, within);
+    }
+
+    /// Stops the module from inside, with the deadline it was built with.
+    pub(crate) fn stop_because(&self, cause: StopReason) {
+        self.stop_for(cause, Stop::AfterCurrent, self.shutdown_timeout);
+    }
+
+    fn stop_for(&self, cause: StopReason, stop: Stop, within: Duration) {
+        let _ = self.cause.set(cause);
+        // Before the flag: whoever sees the flag must find the deadline.
+        let now = Instant::now();
+        let deadline = now.checked_add(within).unwrap_or_else(|| now + FAR);
+        let _ = self.stop_deadline.set(deadline);
+        self.stop.fetch_max(stop_rank(stop), Ordering::AcqRel);
+        for slot in &self.slots {
+            slot.wake();
+        }
+    }
+
+    /// The first cause to stop.
+    pub(crate) fn reason(&self) -> StopReason {
+        self.cause
+            .get()
+            .copied()
+            .unwrap_or(StopReason::NoDispatchers)
+    }
+
+    /// Cuts off whatever still runs.
+    pub(crate) fn pass_deadline(&self) {
+        self.deadline_passed.store(true, Ordering::Release);
+        self.stop.fetch_max(stop_rank(Stop::Now), Ordering::AcqRel);
+    }
+
+    #[inline]
+    pub(crate) fn deadline_passed(&self) -> bool {
+        self.deadline_passed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn count_rejected(&self) {
+        self.rejected.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn stats(&self, depth: usize, capacity: usize) -> Stats {
+        let mut stats = Stats {
+            depth,
+            capacity,
+            rejected: self.rejected.load(Ordering::Relaxed),
+            ..Stats::default()
+        };
+        for slot in &self.slots {
+            slot.counters.add_to(&mut stats);
+        }
+        stats.high_water = stats.high_water.max(depth);
+        stats
+    }
+
+    /// What every replica runs at this moment, to be compared by [`Control::may_run`].
+    pub(crate) fn running(&self) -> Vec<u64> {
+        self.slots
+            .iter()
+            .map(|slot| slot.running.load(Ordering::Acquire))
+            .collect()
+    }
+
+    /// Whether `call` may have been started, given what ran before its reply slot
+    /// was closed. `false` is a promise that it was not and will not be.
+    pub(crate) fn may_run(&self, call: Stamp, before: &[u64]) -> bool {
+        fence(Ordering::SeqCst);
+        // A replica that started anything in between may have started and
+        // finished this call, so only stillness proves that it did not.
+        let after = self.running();
+        after.contains(&call.to_raw()) || after != before
+    }
+}
+
+// === impl Slot ===
+
+impl Slot {
+    /// Publishes the call that is about to start; see the second invariant.
+    #[inline]
+    pub(crate) fn publish(&self, call: Stamp) {
+        self.running.store(call.to_raw(), Ordering::Release);
+        fence(Ordering::SeqCst);
+    }
+
+    /// Sets the deadline that calls made by the running handler inherit.
+    #[inline]
+    pub(crate) fn set_deadline(&self, deadline: Option<Moment>) {
+        self.deadline
+            .store(deadline.map_or(0, Moment::to_raw), Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn deadline(&self) -> Option<Moment> {
+        match self.deadline.load(Ordering::Relaxed) {
+            0 => None,
+            raw => Some(Moment::from_raw(raw)),
+        }
+    }
+
+    /// The token of the current message, made when somebody first asks for it.
+    pub(crate) fn cancel_token(&self) -> CancellationToken {
+        let token = lock(&self.cancel)
+            .get_or_insert_with(CancellationToken::new)
+            .clone();
+        self.cancel_asked.store(true, Ordering::Release);
+        token
+    }
+
+    /// Whether anybody listens for the cancellation of the current message.
+    #[inline]
+    pub(crate) fn cancel_asked(&self) -> bool {
+        self.cancel_asked.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn cancel(&self) {
+        if self.cancel_asked()
+            && let Some(token) = &*lock(&self.cancel)
+        {
+            token.cancel();
+        }
+    }
+
+    /// Forgets the message that has ended; its token is dropped, not cancelled.
+    #[inline]
+    pub(crate) fn finish(&self) {
+        self.set_deadline(None);
+        if self.cancel_asked() {
+            self.forget_cancel();
+        }
+    }
+
+    #[cold]
+    fn forget_cancel(&self) {
+        self.cancel_asked.store(false, Ordering::Release);
+        *lock(&self.cancel) = None;
+    }
+
+    pub(crate) fn register(&self, waker: &Waker) {
+        *lock(&self.waker) = Some(waker.clone());
+    }
+
+    fn wake(&self) {
+        // Woken by reference: the loop registers again only when its waker changes.
+        let waker = lock(&self.waker).clone();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing that can panic runs under these locks; a poisoned one is still whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[inline]
+const fn stop_rank(stop: Stop) -> u8 {
+    match stop {
+        Stop::Drain => 1,
+        Stop::AfterCurrent => 2,
+        Stop::Now => 3,
+    }
+}
+
+/// Stands for a deadline too far away to be expressed.
+const FAR: Duration = Duration::from_secs(60 * 60 * 24 * 365 * 30);

@@ -1,0 +1,333 @@
+//! The caller's end of a module.
+
+use std::{fmt, future::Future, sync::Arc};
+
+use tokio::sync::mpsc::{self, Permit, error::TrySendError};
+
+use crate::{
+    IntoResult, Refused, Request, SparkChannelCancellationToken, SparkChannelError,
+    SparkGenericModuleMessage, Stage, Stats, control::Control, current,
+};
+
+/// The caller's end of a module: cheap to clone, and to share between tasks.
+///
+/// Messages sent through one clone are handled in the order accepted; nothing
+/// is promised between two clones. The module runs as long as a dispatcher or
+/// its [handle](crate::ModuleHandle) exists, or until it is told to stop.
+///
+/// `C` is what [`Shutdown`](SparkGenericModuleMessage::Shutdown) messages carry.
+pub struct SparkGenericModuleDispatcher<
+    Message,
+    Response,
+    CancellationToken = SparkChannelCancellationToken,
+    Error = eyre::Report,
+> {
+    /// The mailbox. Sending here directly bypasses deadlines and spans, nothing else.
+    pub sender:
+        mpsc::Sender<SparkGenericModuleMessage<Message, Response, CancellationToken, Error>>,
+    control: Option<Arc<Control>>,
+}
+
+/// A dispatcher that does not keep its module alive.
+pub struct WeakDispatcher<
+    Message,
+    Response,
+    CancellationToken = SparkChannelCancellationToken,
+    Error = eyre::Report,
+> {
+    sender:
+        mpsc::WeakSender<SparkGenericModuleMessage<Message, Response, CancellationToken, Error>>,
+    control: Option<Arc<Control>>,
+}
+
+// === impl SparkGenericModuleDispatcher ===
+
+impl<M, R, C, E> SparkGenericModuleDispatcher<M, R, C, E> {
+    /// A dispatcher for whoever receives from `sender`'s channel.
+    ///
+    /// It knows the mailbox only; one from a [handle](crate::ModuleHandle::dispatcher)
+    /// also knows the module's default timeout and state.
+    #[must_use]
+    pub const fn new(sender: mpsc::Sender<SparkGenericModuleMessage<M, R, C, E>>) -> Self {
+        Self {
+            sender,
+            control: None,
+        }
+    }
+
+    pub(crate) const fn with_control(
+        sender: mpsc::Sender<SparkGenericModuleMessage<M, R, C, E>>,
+        control: Arc<Control>,
+    ) -> Self {
+        Self {
+            sender,
+            control: Some(control),
+        }
+    }
+
+    /// Sends a message and awaits its answer.
+    ///
+    /// Nothing happens until the [`Request`] is first polled. It waits while the
+    /// mailbox is full. Inside of a handler it inherits the deadline of the
+    /// request being handled.
+    ///
+    /// # Errors
+    ///
+    /// The handler's own error untouched, or a [`SparkChannelError`] converted
+    /// into the module's error type when the handler did not answer.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before the message was accepted, nothing happened. Dropped later,
+    /// the message is skipped if its handler has not started; a running handler
+    /// goes on, and can [learn it](crate::current::cancelled).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use spark_channel::SparkGenericModuleDispatcher;
+    /// # use std::time::Duration;
+    /// async fn total(sums: &SparkGenericModuleDispatcher<u64, u64>) -> eyre::Result<u64> {
+    ///     sums.request(1_u64).await?;
+    ///     sums.request(2_u64).timeout(Duration::from_secs(1)).await
+    /// }
+    /// ```
+    pub fn request(&self, message: impl Into<M>) -> Request<'_, M, R, C, E> {
+        Request::new(self, message.into())
+    }
+
+    /// Sends a message now, or gives it back; the returned future awaits the answer.
+    ///
+    /// # Errors
+    ///
+    /// The message, with [`Full`](SparkChannelError::Full),
+    /// [`ShuttingDown`](SparkChannelError::ShuttingDown),
+    /// [`Closed`](SparkChannelError::Closed) or
+    /// [`WouldDeadlock`](SparkChannelError::WouldDeadlock).
+    pub fn try_request(
+        &self,
+        message: impl Into<M>,
+    ) -> Result<Request<'_, M, R, C, E>, Refused<M>> {
+        Request::sent(self, message.into())
+    }
+
+    /// Sends a command, waiting while the mailbox is full.
+    ///
+    /// # Errors
+    ///
+    /// The message, when the module has stopped or is stopping; when the mailbox is full
+    /// and the caller is this module's own handler, which would wait for itself; or
+    /// when the deadline of the request being handled passes first.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped before completing, the command was not sent.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use spark_channel::SparkGenericModuleDispatcher;
+    /// async fn log(events: &SparkGenericModuleDispatcher<String, ()>) {
+    ///     if let Err(refused) = events.command("user logged in").await {
+    ///         let reason = refused.to_string();
+    ///         eprintln!("not logged ({reason}): {}", refused.into_inner());
+    ///     }
+    /// }
+    /// ```
+    pub fn command(&self, command: impl Into<M>) -> impl Future<Output = Result<(), Refused<M>>> {
+        let command = command.into();
+        async move {
+            match self.try_admit() {
+                Ok(permit) => {
+                    permit.send(SparkGenericModuleMessage::Command(command));
+                    Ok(())
+                }
+                Err(reason) => self.command_later(reason, command).await,
+            }
+        }
+    }
+
+    /// Sends a command now, or gives it back.
+    ///
+    /// # Errors
+    ///
+    /// The message, with [`Full`](SparkChannelError::Full),
+    /// [`ShuttingDown`](SparkChannelError::ShuttingDown) or
+    /// [`Closed`](SparkChannelError::Closed).
+    pub fn try_command(&self, command: impl Into<M>) -> Result<(), Refused<M>> {
+        let command = command.into();
+        match self.try_admit() {
+            Ok(permit) => {
+                permit.send(SparkGenericModuleMessage::Command(command));
+                Ok(())
+            }
+            Err(reason) => Err(self.refuse(reason, command)),
+        }
+    }
+
+    /// Sends a command, like [`command`](Self::command), and converts the outcome
+    /// into the result type `Res`.
+    ///
+    /// # Errors
+    ///
+    /// As [`command`](Self::command), without the message.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`command`](Self::command).
+    pub fn send_command<Command, Res>(&self, command: Command) -> impl Future<Output = Res::Output>
+    where
+        Command: Into<M>,
+        Res: IntoResult<(), E>,
+        E: From<SparkChannelError>,
+    {
+        let sent = self.command(command);
+        async move { Res::into_result(sent.await.map_err(|refused| refused.reason.into())) }
+    }
+
+    /// Completes when the module accepts no more messages.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn closed(&self) {
+        self.sender.closed().await;
+    }
+
+    /// Whether the module has stopped accepting messages.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.sender.is_closed() || self.control.as_ref().is_some_and(|c| c.is_stopping())
+    }
+
+    /// The module's name; `None` for a dispatcher made with [`new`](Self::new).
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.control.as_ref().map(|control| &*control.name)
+    }
+
+    /// What the module has counted; `None` for a dispatcher made with [`new`](Self::new).
+    #[must_use]
+    pub fn stats(&self) -> Option<Stats> {
+        let capacity = self.sender.max_capacity();
+        let depth = capacity - self.sender.capacity();
+        self.control
+            .as_ref()
+            .map(|control| control.stats(depth, capacity))
+    }
+
+    /// A dispatcher that does not keep the module alive.
+    #[must_use]
+    pub fn downgrade(&self) -> WeakDispatcher<M, R, C, E> {
+        WeakDispatcher {
+            sender: self.sender.downgrade(),
+            control: self.control.clone(),
+        }
+    }
+
+    pub(crate) fn control(&self) -> Option<&Arc<Control>> {
+        self.control.as_ref()
+    }
+
+    /// A place in the mailbox, if there is one now. Counts nothing.
+    pub(crate) fn try_admit(&self) -> Result<Permit<'_, Envelope<M, R, C, E>>, SparkChannelError> {
+        if self.control.as_ref().is_some_and(|c| c.is_stopping()) {
+            return Err(self.closed_reason());
+        }
+        // Fair: permits are handed to those who wait before any can be had here.
+        self.sender.try_reserve().map_err(|error| match error {
+            TrySendError::Full(()) => SparkChannelError::Full,
+            TrySendError::Closed(()) => self.closed_reason(),
+        })
+    }
+
+    /// Why a closed mailbox is closed.
+    pub(crate) fn closed_reason(&self) -> SparkChannelError {
+        match &self.control {
+            Some(control) if control.is_stopping() && !control.has_ended() => {
+                SparkChannelError::ShuttingDown
+            }
+            _ => SparkChannelError::Closed,
+        }
+    }
+
+    pub(crate) fn refuse<T>(&self, reason: SparkChannelError, message: T) -> Refused<T> {
+        if let Some(control) = &self.control {
+            control.count_rejected();
+        }
+        Refused { message, reason }
+    }
+
+    async fn command_later(&self, reason: SparkChannelError, command: M) -> Result<(), Refused<M>> {
+        let own_handler = self.control.as_ref().is_some_and(current::is_inside);
+        if reason != SparkChannelError::Full || own_handler {
+            return Err(self.refuse(reason, command));
+        }
+        let reserved = match current::deadline() {
+            None => Ok(self.sender.reserve().await),
+            Some(deadline) => tokio::time::timeout_at(deadline, self.sender.reserve()).await,
+        };
+        match reserved {
+            Ok(Ok(permit)) => {
+                permit.send(SparkGenericModuleMessage::Command(command));
+                Ok(())
+            }
+            Ok(Err(_)) => Err(self.refuse(self.closed_reason(), command)),
+            Err(_) => {
+                let stage = Stage::NotAdmitted;
+                Err(self.refuse(SparkChannelError::TimedOut { stage }, command))
+            }
+        }
+    }
+}
+
+impl<M, R, C, E> Clone for SparkGenericModuleDispatcher<M, R, C, E> {
+    fn clone(&self) -> Self {
+        Self {
+            sender: self.sender.clone(),
+            control: self.control.clone(),
+        }
+    }
+}
+
+impl<M, R, C, E> fmt::Debug for SparkGenericModuleDispatcher<M, R, C, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SparkGenericModuleDispatcher")
+            .field("name", &self.name())
+            .field("closed", &self.is_closed())
+            .finish_non_exhaustive()
+    }
+}
+
+// === impl WeakDispatcher ===
+
+impl<M, R, C, E> WeakDispatcher<M, R, C, E> {
+    /// A dispatcher again, unless the last one is gone.
+    #[must_use]
+    pub fn upgrade(&self) -> Option<SparkGenericModuleDispatcher<M, R, C, E>> {
+        Some(SparkGenericModuleDispatcher {
+            sender: self.sender.upgrade()?,
+            control: self.control.clone(),
+        })
+    }
+}
+
+impl<M, R, C, E> Clone for WeakDispatcher<M, R, C, E> {
+    fn clone(&self) -> Self {
+        Self {
+            sender: self.sender.clone(),
+            control: self.control.clone(),
+        }
+    }
+}
+
+impl<M, R, C, E> fmt::Debug for WeakDispatcher<M, R, C, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WeakDispatcher")
+            .field("name", &self.control.as_ref().map(|control| &control.name))
+            .finish_non_exhaustive()
+    }
+}
+
+/// What travels through the mailbox of a dispatcher with these types.
+pub(crate) type Envelope<M, R, C, E> = SparkGenericModuleMessage<M, R, C, E>;

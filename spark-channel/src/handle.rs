@@ -1,0 +1,222 @@
+//! The owner's end of a module: how it is stopped, and what it reports.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, timeout_at},
+};
+
+use crate::{
+    SparkChannelCancellationToken, SparkGenericModuleDispatcher, Stats, WeakDispatcher,
+    control::Control,
+};
+
+/// How a module is to stop. In every case it refuses new messages at once,
+/// answers or gives back what it does not handle, and has one deadline for all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stop {
+    /// Handle everything accepted so far, then stop.
+    Drain,
+    /// Finish the message being handled, give back the rest.
+    AfterCurrent,
+    /// Drop the running handler at its next `.await`, give back the rest.
+    Now,
+}
+
+/// Why a module stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum StopReason {
+    /// Nobody was left who could send to it.
+    NoDispatchers,
+    /// Its handle asked for it.
+    Requested(Stop),
+    /// A [`Shutdown`](crate::SparkGenericModuleMessage::Shutdown) message came.
+    ShutdownMessage,
+    /// A handler panicked, and the policy was to stop, or its factory panicked too.
+    Panicked,
+    /// The handler's `started` failed or panicked.
+    StartFailed,
+    /// It did not end within its deadline because its handler blocks its
+    /// thread. The task was told to abort and may still be blocked; the counts are those of
+    /// the moment.
+    Unresponsive,
+    /// Its task was aborted, or its runtime ended, before it could report.
+    Aborted,
+}
+
+/// What became of everything a module accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Report {
+    /// The module's name.
+    pub module: Arc<str>,
+    /// Why it stopped.
+    pub reason: StopReason,
+    /// Whether the deadline of the shutdown cut something short.
+    pub deadline_passed: bool,
+    /// The last counts. Once a module has stopped,
+    /// [`accounted`](Stats::accounted) equals what it accepted.
+    pub stats: Stats,
+}
+
+/// The owner's end of a module.
+///
+/// Dropping it lets the module run on for as long as dispatchers exist. Use
+/// [`shutdown`](Self::shutdown) or [`wait`](Self::wait) to see it end.
+#[must_use = "the module's owner should wait for it; take a `dispatcher()` first to let it run alone"]
+pub struct ModuleHandle<
+    Message,
+    Response,
+    CancellationToken = SparkChannelCancellationToken,
+    Error = eyre::Report,
+> {
+    dispatcher: SparkGenericModuleDispatcher<Message, Response, CancellationToken, Error>,
+    control: Arc<Control>,
+    task: JoinHandle<Report>,
+}
+
+// === impl ModuleHandle ===
+
+impl<M, R, C, E> ModuleHandle<M, R, C, E> {
+    pub(crate) const fn new(
+        dispatcher: SparkGenericModuleDispatcher<M, R, C, E>,
+        control: Arc<Control>,
+        task: JoinHandle<Report>,
+    ) -> Self {
+        Self {
+            dispatcher,
+            control,
+            task,
+        }
+    }
+
+    /// A dispatcher for this module.
+    #[must_use]
+    pub fn dispatcher(&self) -> SparkGenericModuleDispatcher<M, R, C, E> {
+        self.dispatcher.clone()
+    }
+
+    /// A dispatcher that does not keep the module alive.
+    #[must_use]
+    pub fn downgrade(&self) -> WeakDispatcher<M, R, C, E> {
+        self.dispatcher.downgrade()
+    }
+
+    /// The module's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.control.name
+    }
+
+    /// What the module has counted so far.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.dispatcher.stats().unwrap_or_default()
+    }
+
+    /// Whether the module has ended.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.task.is_finished()
+    }
+
+    /// Tells the module to stop and returns at once.
+    ///
+    /// May be called again: a stronger [`Stop`] replaces a weaker one, the
+    /// first deadline stands. The deadline is the module's
+    /// [`shutdown_timeout`](crate::ModuleBuilder::shutdown_timeout) from now.
+    pub fn stop(&self, stop: Stop) {
+        self.control
+            .request_stop(stop, self.control.shutdown_timeout);
+    }
+
+    /// Stops the module within its
+    /// [`shutdown_timeout`](crate::ModuleBuilder::shutdown_timeout) and reports.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once polled, the module is told to stop and does so on its own; dropping
+    /// the future only loses the report.
+    ///
+    /// # Panics
+    ///
+    /// Panics when the runtime has no timer.
+    pub async fn shutdown(self, stop: Stop) -> Report {
+        let within = self.control.shutdown_timeout;
+        self.shutdown_within(stop, within).await
+    }
+
+    /// Stops the module and reports, within `within`.
+    ///
+    /// At the deadline the running handler is dropped and what is left is given
+    /// back without asking the handler. A handler that blocks its thread cannot
+    /// be dropped: then the report is [`Unresponsive`](StopReason::Unresponsive).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`shutdown`](Self::shutdown).
+    ///
+    /// # Panics
+    ///
+    /// As [`shutdown`](Self::shutdown).
+    pub async fn shutdown_within(self, stop: Stop, within: Duration) -> Report {
+        let Self {
+            dispatcher,
+            control,
+            mut task,
+        } = self;
+        control.request_stop(stop, within);
+        let deadline = control.stop_deadline().unwrap_or_else(Instant::now);
+        if let Ok(joined) = timeout_at(deadline + GRACE, &mut task).await {
+            return joined.unwrap_or_else(|_| lost(&control, StopReason::Aborted));
+        }
+        task.abort();
+        Report {
+            stats: dispatcher.stats().unwrap_or_default(),
+            ..lost(&control, StopReason::Unresponsive)
+        }
+    }
+
+    /// Waits until the module has ended by itself, and reports.
+    ///
+    /// The handle's own dispatcher is dropped first, so this also ends when all
+    /// others are gone.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses the report; the module runs on.
+    pub async fn wait(self) -> Report {
+        let Self {
+            dispatcher,
+            control,
+            task,
+        } = self;
+        drop(dispatcher);
+        task.await
+            .unwrap_or_else(|_| lost(&control, StopReason::Aborted))
+    }
+}
+
+impl<M, R, C, E> fmt::Debug for ModuleHandle<M, R, C, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ModuleHandle")
+            .field("name", &self.control.name)
+            .field("finished", &self.is_finished())
+            .finish_non_exhaustive()
+    }
+}
+
+fn lost(control: &Control, reason: StopReason) -> Report {
+    Report {
+        module: Arc::clone(&control.name),
+        reason,
+        deadline_passed: control.deadline_passed(),
+        stats: control.stats(0, 0),
+    }
+}
+
+/// How long after the deadline the module's task may take to notice it, on a
+/// loaded machine, before it is taken for blocked.
+const GRACE: Duration = Duration::from_millis(100);

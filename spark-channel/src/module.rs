@@ -1,0 +1,375 @@
+//! How modules are started: alone, or as a pool of replicas behind one dispatcher.
+
+use std::{fmt, marker::PhantomData, num::NonZeroUsize, sync::Arc, time::Duration};
+
+use tokio::sync::mpsc;
+
+use crate::{
+    IntoHandler, ModuleHandle, NativeHandler, SparkChannelCancellationToken,
+    SparkChannelCancellationTrait, SparkGenericModuleDispatcher,
+    control::Control,
+    run_loop::{self, Mailbox, Worker},
+};
+
+/// Starts a module with the default settings; see [`module`] for others.
+///
+/// # Panics
+///
+/// Panics outside of a tokio runtime.
+///
+/// # Examples
+///
+/// See [`NativeHandler`] and [`SparkGenericModuleHandler`](crate::SparkGenericModuleHandler).
+pub fn spawn_module<H, Marker>(handler: H) -> HandleOf<H::Handler>
+where
+    H: IntoHandler<Marker>,
+{
+    module(handler).spawn()
+}
+
+/// Starts `replicas` modules that share one mailbox; see [`pool`].
+///
+/// # Panics
+///
+/// Panics outside of a tokio runtime, and if `replicas` is zero.
+pub fn spawn_pool<H, Marker, F>(replicas: usize, factory: F) -> HandleOf<H::Handler>
+where
+    H: IntoHandler<Marker>,
+    F: Fn() -> H + Send + Sync + 'static,
+{
+    pool(replicas, factory).spawn()
+}
+
+/// Prepares a module that handles one message at a time.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use spark_channel::{PanicPolicy, Stop, module};
+/// # use spark_channel::NativeHandler;
+/// # #[derive(Default)]
+/// # struct Orders;
+/// # impl NativeHandler for Orders {
+/// #     type Message = String;
+/// #     type Response = usize;
+/// #     type Error = eyre::Report;
+/// #     async fn handle_request(&mut self, m: String) -> eyre::Result<usize> { Ok(m.len()) }
+/// #     async fn handle_command(&mut self, _: String) -> eyre::Result<()> { Ok(()) }
+/// # }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> eyre::Result<()> {
+/// let orders = module(Orders::default())
+///     .name("orders")
+///     .capacity(256)
+///     .default_timeout(Duration::from_secs(2))
+///     .on_panic(PanicPolicy::restart(Orders::default))
+///     .spawn();
+/// assert_eq!(orders.dispatcher().request("one").await?, 3);
+/// assert_eq!(orders.shutdown(Stop::Drain).await.stats.handled, 1);
+/// # Ok(())
+/// # }
+/// ```
+pub fn module<H, Marker>(handler: H) -> ModuleBuilder<H::Handler>
+where
+    H: IntoHandler<Marker>,
+{
+    ModuleBuilder {
+        start: Start::One(handler.into_handler()),
+        policy: PanicPolicy::Continue,
+        config: Config::named_after::<H>(),
+        token: PhantomData,
+    }
+}
+
+/// Prepares a pool: `replicas` handlers made by `factory`, each on its own task,
+/// that take from one mailbox in turn.
+///
+/// Callers hold the same dispatcher type as for a single module. Messages are
+/// *started* in the order accepted and run side by side, so a state is per
+/// replica. A replica that panics is replaced from the factory.
+///
+/// # Panics
+///
+/// Panics if `replicas` is zero.
+///
+/// # Examples
+///
+/// ```
+/// use spark_channel::pool;
+/// # use spark_channel::NativeHandler;
+/// # struct Hasher;
+/// # impl NativeHandler for Hasher {
+/// #     type Message = Vec<u8>;
+/// #     type Response = u32;
+/// #     type Error = eyre::Report;
+/// #     async fn handle_request(&mut self, m: Vec<u8>) -> eyre::Result<u32> { Ok(m.len() as u32) }
+/// #     async fn handle_command(&mut self, _: Vec<u8>) -> eyre::Result<()> { Ok(()) }
+/// # }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> eyre::Result<()> {
+/// let hashers = pool(4, || Hasher).name("hasher").spawn();
+/// assert_eq!(hashers.dispatcher().request(vec![1, 2, 3]).await?, 3);
+/// # Ok(())
+/// # }
+/// ```
+pub fn pool<H, Marker, F>(replicas: usize, factory: F) -> ModuleBuilder<H::Handler>
+where
+    H: IntoHandler<Marker>,
+    F: Fn() -> H + Send + Sync + 'static,
+{
+    let replicas = NonZeroUsize::new(replicas).expect("a pool needs at least one replica");
+    let factory: Factory<H::Handler> = Arc::new(move || factory().into_handler());
+    ModuleBuilder {
+        start: Start::Pool(replicas, Arc::clone(&factory)),
+        policy: PanicPolicy::Restart(factory),
+        config: Config::named_after::<H>(),
+        token: PhantomData,
+    }
+}
+
+/// Settings of a module that does not run yet. Made by [`module`] and [`pool`].
+#[must_use = "a module starts when it is spawned"]
+pub struct ModuleBuilder<H: NativeHandler, C = SparkChannelCancellationToken> {
+    start: Start<H>,
+    policy: PanicPolicy<H>,
+    config: Config,
+    token: PhantomData<fn(C)>,
+}
+
+/// The handle of a module whose handler is `H`.
+pub type HandleOf<H, C = SparkChannelCancellationToken> = ModuleHandle<
+    <H as NativeHandler>::Message,
+    <H as NativeHandler>::Response,
+    C,
+    <H as NativeHandler>::Error,
+>;
+
+/// What becomes of a module whose handler panicked.
+///
+/// In every case the caller gets [`Panicked`](crate::SparkChannelError::Panicked),
+/// and the message is not tried again.
+pub enum PanicPolicy<H> {
+    /// Go on with the same handler. Its state may be half changed: right for
+    /// handlers that hold none, or change it last.
+    Continue,
+    /// Go on with a new handler, whose `started` runs first.
+    Restart(Factory<H>),
+    /// Stop, and give back what is queued.
+    Stop,
+}
+
+/// Makes handlers.
+pub type Factory<H> = Arc<dyn Fn() -> H + Send + Sync>;
+
+pub(crate) struct Config {
+    name: Arc<str>,
+    capacity: usize,
+    default_timeout: Option<Duration>,
+    shutdown_timeout: Duration,
+    pub(crate) drop_abandoned: bool,
+}
+
+enum Start<H> {
+    One(H),
+    Pool(NonZeroUsize, Factory<H>),
+}
+
+// === impl ModuleBuilder ===
+
+impl<H, C> ModuleBuilder<H, C>
+where
+    H: NativeHandler,
+    C: SparkChannelCancellationTrait + Send + 'static,
+{
+    /// Names the module in errors, spans and reports. Default: the handler's type name.
+    pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.config.name = name.into();
+        self
+    }
+
+    /// Bounds the mailbox, in messages. Default: 64.
+    ///
+    /// Senders wait (or, with the `try_` methods, are refused) while it is full.
+    /// Beside it the module holds the message being handled, and up to a quarter
+    /// of the capacity, at most 15 messages, that it took along with it.
+    ///
+    /// A larger mailbox takes longer to push back and to drain. Memory grows with
+    /// what is queued, not with the bound.
+    ///
+    /// # Panics
+    ///
+    /// [`spawn`](Self::spawn) panics if it is zero or larger than tokio's
+    /// [`Semaphore::MAX_PERMITS`](tokio::sync::Semaphore::MAX_PERMITS).
+    pub fn capacity(mut self, messages: usize) -> Self {
+        self.config.capacity = messages;
+        self
+    }
+
+    /// Gives requests that set no limit of their own this long to be answered,
+    /// from their first poll. Default: no limit.
+    pub fn default_timeout(mut self, timeout: Duration) -> Self {
+        self.config.default_timeout = Some(timeout);
+        self
+    }
+
+    /// Bounds the time between being told to stop and having stopped. Default: 15 s.
+    pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
+        self.config.shutdown_timeout = timeout;
+        self
+    }
+
+    /// What to do after a panic. Default: [`Continue`](PanicPolicy::Continue) for a
+    /// single module, restart from the factory for a pool.
+    pub fn on_panic(mut self, policy: PanicPolicy<H>) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// Drops a running request handler, at its next `.await`, once its caller has
+    /// gone or its deadline has passed. Default: it runs to its end.
+    pub fn drop_abandoned(mut self) -> Self {
+        self.config.drop_abandoned = true;
+        self
+    }
+
+    /// Uses `Token` in [`Shutdown`](crate::SparkGenericModuleMessage::Shutdown) messages.
+    /// Default: [`SparkChannelCancellationToken`].
+    pub fn cancellation_token<Token>(self) -> ModuleBuilder<H, Token>
+    where
+        Token: SparkChannelCancellationTrait + Send + 'static,
+    {
+        ModuleBuilder {
+            start: self.start,
+            policy: self.policy,
+            config: self.config,
+            token: PhantomData,
+        }
+    }
+
+    /// Starts the module on the current runtime.
+    ///
+    /// # Panics
+    ///
+    /// Panics outside of a tokio runtime, and for a [`capacity`](Self::capacity)
+    /// out of range. A factory's panic is passed on.
+    pub fn spawn(self) -> HandleOf<H, C> {
+        let Self {
+            start,
+            policy,
+            config,
+            ..
+        } = self;
+        let (sender, receiver) = mpsc::channel(config.capacity);
+        let (control, task) = match start {
+            Start::One(handler) => {
+                let control = config.control(1);
+                let mailbox = Mailbox::own(receiver);
+                let worker =
+                    Worker::new(handler, policy, &config, mailbox, Arc::clone(&control), 0);
+                (control, tokio::spawn(run_loop::run_one(worker)))
+            }
+            Start::Pool(replicas, factory) => {
+                let control = config.control(replicas.get());
+                let receiver = Arc::new(tokio::sync::Mutex::new(receiver));
+                let workers: Vec<_> = (0..replicas.get())
+                    .map(|slot| {
+                        let mailbox = Mailbox::shared(Arc::clone(&receiver));
+                        let control = Arc::clone(&control);
+                        Worker::new(factory(), policy.clone(), &config, mailbox, control, slot)
+                    })
+                    .collect();
+                let pool = run_loop::run_pool(workers, Arc::clone(&control));
+                (control, tokio::spawn(pool))
+            }
+        };
+        let dispatcher = SparkGenericModuleDispatcher::with_control(sender, Arc::clone(&control));
+        ModuleHandle::new(dispatcher, control, task)
+    }
+}
+
+impl<H: NativeHandler, C> fmt::Debug for ModuleBuilder<H, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ModuleBuilder")
+            .field("name", &self.config.name)
+            .field("capacity", &self.config.capacity)
+            .field("default_timeout", &self.config.default_timeout)
+            .field("shutdown_timeout", &self.config.shutdown_timeout)
+            .field("on_panic", &self.policy)
+            .field("drop_abandoned", &self.config.drop_abandoned)
+            .finish_non_exhaustive()
+    }
+}
+
+// === impl PanicPolicy ===
+
+impl<H: NativeHandler> PanicPolicy<H> {
+    /// Restarts with what `factory` makes.
+    pub fn restart<T, Marker>(factory: impl Fn() -> T + Send + Sync + 'static) -> Self
+    where
+        T: IntoHandler<Marker, Handler = H>,
+    {
+        Self::Restart(Arc::new(move || factory().into_handler()))
+    }
+}
+
+impl<H> Clone for PanicPolicy<H> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Continue => Self::Continue,
+            Self::Restart(factory) => Self::Restart(Arc::clone(factory)),
+            Self::Stop => Self::Stop,
+        }
+    }
+}
+
+impl<H> fmt::Debug for PanicPolicy<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Continue => "Continue",
+            Self::Restart(_) => "Restart(..)",
+            Self::Stop => "Stop",
+        })
+    }
+}
+
+// === impl Config ===
+
+impl Config {
+    pub(crate) fn named_after<H>() -> Self {
+        Self {
+            name: short_type_name(std::any::type_name::<H>()).into(),
+            capacity: 64,
+            default_timeout: None,
+            shutdown_timeout: Duration::from_secs(15),
+            drop_abandoned: false,
+        }
+    }
+
+    pub(crate) fn control(&self, replicas: usize) -> Arc<Control> {
+        Arc::new(Control::new(
+            Arc::clone(&self.name),
+            replicas,
+            self.default_timeout,
+            self.shutdown_timeout,
+        ))
+    }
+}
+
+/// `app::orders::Orders<app::Db>` → `Orders`.
+fn short_type_name(full: &str) -> &str {
+    let without_generics = full.split('<').next().unwrap_or(full);
+    without_generics.rsplit("::").next().unwrap_or(full)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::short_type_name;
+
+    #[test]
+    fn a_module_is_named_after_its_type_without_path_and_parameters() {
+        assert_eq!(short_type_name("app::orders::Orders<app::Db>"), "Orders");
+        assert_eq!(short_type_name("Orders"), "Orders");
+    }
+}

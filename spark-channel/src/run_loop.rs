@@ -1,0 +1,460 @@
+//! The loop that owns a handler and its mailbox: one task for a single module,
+//! one per replica of a pool.
+//!
+//! The loop's future is not the whole of it: [`Worker`] holds everything that must
+//! survive a panic, [`Worker::serve`] is the future that may unwind, and
+//! [`Guarded`] polls it under one `catch_unwind`, with the scope and the span
+//! entered. After a panic the future is thrown away, the worker answers
+//! for it, and `serve` starts again where the worker's flags say it was.
+
+mod guarded;
+mod mailbox;
+mod running;
+
+use std::{
+    any::Any,
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    sync::Arc,
+};
+
+use tokio::task::JoinSet;
+use tracing::Span;
+
+pub(crate) use self::mailbox::Mailbox;
+use self::{
+    guarded::{Guard, Guarded},
+    mailbox::Waited,
+    running::{Caller, Ended, Running},
+};
+use crate::{
+    CallbackSender, CallbackWrapper, NativeHandler, PanicPolicy, Report,
+    SparkChannelCancellationTrait, SparkChannelError, SparkGenericModuleMessage, Stage, Stop,
+    StopReason,
+    control::{Control, Slot},
+    current::Scope,
+    module::Config,
+};
+
+/// One replica: its handler, its view of the mailbox, and where it stands.
+pub(crate) struct Worker<H: NativeHandler, C> {
+    handler: H,
+    policy: PanicPolicy<H>,
+    drop_abandoned: bool,
+    mailbox: Mailbox<Envelope<H, C>>,
+    duty: Duty<H>,
+    control: Arc<Control>,
+    slot: Arc<Slot>,
+    started: bool,
+    stopped: bool,
+    tokens: Vec<C>,
+}
+
+type Envelope<H, C> = SparkGenericModuleMessage<
+    <H as NativeHandler>::Message,
+    <H as NativeHandler>::Response,
+    C,
+    <H as NativeHandler>::Error,
+>;
+
+type Reply<H> = CallbackSender<Result<<H as NativeHandler>::Response, <H as NativeHandler>::Error>>;
+
+/// What the handler is at, so that a panic can be answered for.
+enum Duty<H: NativeHandler> {
+    None,
+    Starting,
+    Request(Reply<H>),
+    Command,
+}
+
+/// What there is to do next.
+enum Step<M> {
+    Request(M, Option<Box<Span>>),
+    Command(M),
+    /// The message needed no handler.
+    Next,
+    /// No message has been received.
+    Wait,
+}
+
+/// Runs a module of one replica to its end.
+pub(crate) fn run_one<H, C>(worker: Worker<H, C>) -> impl Future<Output = Report> + Send
+where
+    H: NativeHandler,
+    C: SparkChannelCancellationTrait + Send + 'static,
+{
+    run(worker, conclude)
+}
+
+/// Runs the replicas of a pool to their end. Dropping the future aborts them.
+pub(crate) async fn run_pool<H, C>(workers: Vec<Worker<H, C>>, control: Arc<Control>) -> Report
+where
+    H: NativeHandler,
+    C: SparkChannelCancellationTrait + Send + 'static,
+{
+    let mut replicas: JoinSet<Vec<C>> = workers
+        .into_iter()
+        .map(|worker| run(worker, |_, tokens| tokens))
+        .collect();
+    let mut tokens = Vec::new();
+    while let Some(replica) = replicas.join_next().await {
+        // A replica catches its panics; one that was aborted has no tokens to give.
+        tokens.extend(replica.unwrap_or_default());
+    }
+    conclude(&control, tokens)
+}
+
+/// Runs one replica to its end, and then `finish` with the tokens of the shutdown
+/// messages it took.
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an `async fn` would hold its arguments twice"
+)]
+fn run<H, C, T>(
+    mut worker: Worker<H, C>,
+    finish: impl FnOnce(&Control, Vec<C>) -> T + Send,
+) -> impl Future<Output = T> + Send
+where
+    H: NativeHandler,
+    C: SparkChannelCancellationTrait + Send + 'static,
+{
+    async move {
+        let control = Arc::clone(&worker.control);
+        let span = tracing::info_span!("module", name = &*control.name);
+        let span = (!span.is_disabled()).then(|| Box::new(span));
+        let mut guard = Guard::new(Scope {
+            control: Arc::clone(&control),
+            slot: Arc::clone(&worker.slot),
+        });
+        loop {
+            let ended = {
+                let turn = pin!(Some(worker.serve()));
+                Guarded::new(turn, &mut guard, span.as_deref()).await
+            };
+            match ended {
+                Ok(()) => break,
+                Err(panic) => worker.after_panic(&*panic, span.as_deref()),
+            }
+        }
+        let Worker {
+            handler,
+            mailbox,
+            tokens,
+            ..
+        } = worker;
+        // User code once more: what it owns is dropped here.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop((handler, mailbox))));
+        finish(&control, tokens)
+    }
+}
+
+fn conclude<C: SparkChannelCancellationTrait>(control: &Control, tokens: Vec<C>) -> Report {
+    control.end();
+    let report = Report {
+        module: Arc::clone(&control.name),
+        reason: control.reason(),
+        deadline_passed: control.deadline_passed(),
+        stats: control.stats(0, 0),
+    };
+    tracing::debug!(
+        module = &*report.module,
+        reason = ?report.reason,
+        deadline_passed = report.deadline_passed,
+        accounted = report.stats.accounted(),
+        "module stopped"
+    );
+    for token in tokens {
+        // The trait is the user's to implement.
+        let _ = catch_unwind(AssertUnwindSafe(|| token.cancel_execution()));
+    }
+    report
+}
+
+// === impl Worker ===
+
+impl<H, C> Worker<H, C>
+where
+    H: NativeHandler,
+    C: SparkChannelCancellationTrait + Send + 'static,
+{
+    pub(crate) fn new(
+        handler: H,
+        policy: PanicPolicy<H>,
+        config: &Config,
+        mailbox: Mailbox<Envelope<H, C>>,
+        control: Arc<Control>,
+        replica: usize,
+    ) -> Self {
+        let slot = Arc::clone(&control.slots[replica]);
+        Self {
+            handler,
+            policy,
+            drop_abandoned: config.drop_abandoned,
+            mailbox,
+            duty: Duty::None,
+            control,
+            slot,
+            started: false,
+            stopped: false,
+            tokens: Vec::new(),
+        }
+    }
+
+    /// Start, serve, give back, stop. May be called again after it unwound.
+    ///
+    /// One function on purpose: every `async fn` between here and the handler
+    /// would move the message twice more.
+    async fn serve(&mut self) {
+        if !self.started {
+            self.started = true;
+            self.duty = Duty::Starting;
+            let ended = {
+                let started = pin!(self.handler.started());
+                Running::command(started, &self.control).await
+            };
+            self.after_start(ended);
+        }
+        loop {
+            let stop = self.control.stop();
+            match stop {
+                None => {}
+                Some(Stop::Drain) => self.mailbox.close().await,
+                Some(Stop::AfterCurrent | Stop::Now) => break,
+            }
+            match self.step() {
+                Step::Request(message, span) => {
+                    let ended = {
+                        let request = pin!(self.handler.handle_request(message));
+                        let caller =
+                            Caller::new(&self.slot, self.duty.reply(), self.drop_abandoned);
+                        Running::request(request, &self.control, caller, span).await
+                    };
+                    self.answer(ended);
+                }
+                Step::Command(message) => {
+                    let ended = {
+                        let command = pin!(self.handler.handle_command(message));
+                        Running::command(command, &self.control).await
+                    };
+                    self.after_command(ended);
+                }
+                Step::Next => {}
+                Step::Wait => {
+                    let told_to_stop = || self.control.stop() != stop;
+                    if self.mailbox.wait(&self.slot, told_to_stop).await == Waited::Ended {
+                        break;
+                    }
+                }
+            }
+        }
+        self.mailbox.close().await;
+        loop {
+            if let Some(message) = self.mailbox.take() {
+                self.give_back(message).await;
+                continue;
+            }
+            let deadline_passed = || self.control.deadline_passed();
+            if self.mailbox.wait(&self.slot, deadline_passed).await != Waited::Received {
+                break;
+            }
+        }
+        if !self.stopped {
+            self.stopped = true;
+            let stopped = pin!(self.handler.stopped());
+            Running::hook(stopped, &self.control).await;
+        }
+    }
+
+    fn after_start(&mut self, ended: Ended<Result<(), H::Error>>) {
+        self.duty = Duty::None;
+        self.finish(&ended);
+        if let Ended::Done(Err(error)) = ended {
+            self.control.stop_because(StopReason::StartFailed);
+            self.handler.command_failed(error);
+        }
+    }
+
+    /// Takes the next message and does all there is to do before its handler runs.
+    ///
+    /// Not part of [`serve`](Self::serve), so that the parts of a message are
+    /// never stored in its future on their way to where they are needed.
+    #[inline]
+    fn step(&mut self) -> Step<H::Message> {
+        match self.mailbox.take() {
+            None => Step::Wait,
+            Some(SparkGenericModuleMessage::Command(command)) => {
+                self.duty = Duty::Command;
+                Step::Command(command)
+            }
+            Some(SparkGenericModuleMessage::Request(CallbackWrapper {
+                message,
+                sender,
+                meta,
+            })) => {
+                if let Some(stamp) = meta.stamp {
+                    let deadline = stamp.deadline();
+                    if deadline.has_passed(self.control.clock) {
+                        self.slot.counters.expired.bump();
+                        let stage = Stage::Queued;
+                        let _ = sender.send(Err(SparkChannelError::TimedOut { stage }.into()));
+                        return Step::Next;
+                    }
+                    self.slot.publish(stamp);
+                    self.slot.set_deadline(Some(deadline));
+                }
+                if sender.is_closed() {
+                    self.slot.counters.abandoned.bump();
+                    self.slot.set_deadline(None);
+                    return Step::Next;
+                }
+                self.duty = Duty::Request(sender);
+                Step::Request(message, meta.span)
+            }
+            Some(SparkGenericModuleMessage::Shutdown(token)) => {
+                self.accept_shutdown(token);
+                // While draining, what comes behind it was accepted just as well.
+                if self.control.stop().is_none() {
+                    self.control.stop_because(StopReason::ShutdownMessage);
+                }
+                Step::Next
+            }
+        }
+    }
+
+    #[inline]
+    fn answer(&mut self, ended: Ended<Result<H::Response, H::Error>>) {
+        let Duty::Request(reply) = std::mem::replace(&mut self.duty, Duty::None) else {
+            unreachable!("only the end of a request changes its duty");
+        };
+        self.finish(&ended);
+        // Counted before it is answered: who has the answer finds it counted.
+        let answer = match ended {
+            Ended::Done(answer) => {
+                self.slot.counters.handled.bump();
+                if answer.is_err() {
+                    self.slot.counters.failed.bump();
+                }
+                answer
+            }
+            Ended::Dropped => {
+                self.slot.counters.interrupted.bump();
+                Err(SparkChannelError::Cancelled.into())
+            }
+        };
+        let _ = reply.send(answer);
+    }
+
+    #[inline]
+    fn after_command(&mut self, ended: Ended<Result<(), H::Error>>) {
+        self.duty = Duty::None;
+        self.finish(&ended);
+        match ended {
+            Ended::Done(Ok(())) => self.slot.counters.handled.bump(),
+            Ended::Done(Err(error)) => {
+                self.slot.counters.handled.bump();
+                self.slot.counters.failed.bump();
+                tracing::warn!(module = &*self.control.name, "command failed");
+                self.handler.command_failed(error);
+            }
+            Ended::Dropped => self.slot.counters.interrupted.bump(),
+        }
+    }
+
+    /// Forgets what has ended; if it was cut short, tells whoever still listens.
+    #[inline]
+    fn finish<T>(&self, ended: &Ended<T>) {
+        if let Ended::Dropped = ended {
+            self.slot.cancel();
+        }
+        self.slot.finish();
+    }
+
+    /// Answers or hands back a message that will not be handled.
+    async fn give_back(&mut self, message: Envelope<H, C>) {
+        match message {
+            SparkGenericModuleMessage::Request(wrapper) if wrapper.sender.is_closed() => {
+                self.slot.counters.abandoned.bump();
+            }
+            SparkGenericModuleMessage::Request(wrapper) => {
+                self.slot.counters.returned.bump();
+                let _ = wrapper
+                    .sender
+                    .send(Err(SparkChannelError::ShuttingDown.into()));
+            }
+            SparkGenericModuleMessage::Command(command) => {
+                self.slot.counters.undelivered.bump();
+                if self.control.deadline_passed() {
+                    return;
+                }
+                let undelivered = pin!(self.handler.undelivered(command));
+                Running::hook(undelivered, &self.control).await;
+            }
+            SparkGenericModuleMessage::Shutdown(token) => self.accept_shutdown(token),
+        }
+    }
+
+    fn accept_shutdown(&mut self, token: C) {
+        self.slot.counters.shutdowns.bump();
+        self.tokens.push(token);
+    }
+
+    /// Answers for the message that panicked and does what the policy says.
+    fn after_panic(&mut self, panic: &(dyn Any + Send), span: Option<&Span>) {
+        let _entered = span.map(Span::enter);
+        let text = panic_text(panic);
+        tracing::error!(module = &*self.control.name, text, "handler panicked");
+        self.slot.finish();
+        self.slot.counters.panics.bump();
+        match std::mem::replace(&mut self.duty, Duty::None) {
+            Duty::None => {}
+            Duty::Starting => self.control.stop_because(StopReason::StartFailed),
+            Duty::Command => self.slot.counters.panicked.bump(),
+            Duty::Request(reply) => {
+                self.slot.counters.panicked.bump();
+                let text = Arc::from(text);
+                // The conversion into the module's error is user code, and so is
+                // the drop of an answer nobody takes.
+                let _ = catch_unwind(AssertUnwindSafe(|| {
+                    let _ = reply.send(Err(SparkChannelError::Panicked { text }.into()));
+                }));
+            }
+        }
+        if self.control.is_past_draining() {
+            // It is stopping and handles nothing any more.
+            return;
+        }
+        match &self.policy {
+            PanicPolicy::Continue => {}
+            PanicPolicy::Stop => self.control.stop_because(StopReason::Panicked),
+            PanicPolicy::Restart(factory) => match catch_unwind(AssertUnwindSafe(|| factory())) {
+                Ok(fresh) => {
+                    self.slot.counters.restarts.bump();
+                    self.started = false;
+                    let old = std::mem::replace(&mut self.handler, fresh);
+                    let _ = catch_unwind(AssertUnwindSafe(|| drop(old)));
+                }
+                Err(_) => self.control.stop_because(StopReason::Panicked),
+            },
+        }
+    }
+}
+
+// === impl Duty ===
+
+impl<H: NativeHandler> Duty<H> {
+    fn reply(&mut self) -> &mut Reply<H> {
+        match self {
+            Self::Request(reply) => reply,
+            _ => unreachable!("a request is being handled"),
+        }
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("a panic that is not text")
+}

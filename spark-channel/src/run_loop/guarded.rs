@@ -1,0 +1,131 @@
+//! The outermost future of a module's task: panics end here, and so does time.
+
+use std::{
+    any::Any,
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    task::{Context, Poll, Waker},
+};
+
+use tokio::time::Sleep;
+use tracing::Span;
+
+use crate::current::{self, Scope};
+
+/// What outlives a panic: the scope, the stop timer and the registered waker.
+pub(super) struct Guard {
+    // Empty only while the scope is entered.
+    scope: Option<Scope>,
+    registered: Option<Waker>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+/// Polls `turn` with the scope and the span entered; completes with its panic, if
+/// it panics. It is never polled, nor held, after that.
+pub(super) struct Guarded<'a, F> {
+    turn: Pin<&'a mut Option<F>>,
+    guard: &'a mut Guard,
+    span: Option<&'a Span>,
+}
+
+// === impl Guard ===
+
+impl Guard {
+    pub(super) const fn new(scope: Scope) -> Self {
+        Self {
+            scope: Some(scope),
+            registered: None,
+            timer: None,
+        }
+    }
+
+    /// Makes sure that a stop wakes this task. A task's waker hardly ever changes,
+    /// so this is one comparison per poll.
+    #[inline]
+    fn register(&mut self, waker: &Waker) {
+        if self
+            .registered
+            .as_ref()
+            .is_none_or(|old| !old.will_wake(waker))
+        {
+            if let Some(scope) = &self.scope {
+                scope.slot.register(waker);
+            }
+            self.registered = Some(waker.clone());
+        }
+    }
+
+    /// Whether the deadline of the shutdown has passed just now, which it does once.
+    #[inline]
+    fn deadline_passes(&mut self, cx: &mut Context<'_>) -> bool {
+        match &self.scope {
+            Some(scope) if scope.control.is_stopping() => self.poll_deadline(cx),
+            _ => false,
+        }
+    }
+
+    #[cold]
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(Scope { control, .. }) = &self.scope else {
+            return false;
+        };
+        let Some(deadline) = control.stop_deadline() else {
+            return false;
+        };
+        if control.deadline_passed() {
+            return false;
+        }
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        let passes = timer.as_mut().poll(cx).is_ready();
+        if passes {
+            control.pass_deadline();
+        }
+        passes
+    }
+}
+
+// === impl Guarded ===
+
+impl<'a, F: Future<Output = ()>> Guarded<'a, F> {
+    pub(super) const fn new(
+        turn: Pin<&'a mut Option<F>>,
+        guard: &'a mut Guard,
+        span: Option<&'a Span>,
+    ) -> Self {
+        Self { turn, guard, span }
+    }
+}
+
+impl<F: Future<Output = ()>> Future for Guarded<'_, F> {
+    type Output = Result<(), Box<dyn Any + Send>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        this.guard.register(cx.waker());
+        loop {
+            let polled = {
+                let _scope = current::enter(&mut this.guard.scope);
+                let _span = this.span.map(Span::enter);
+                catch_unwind(AssertUnwindSafe(|| match this.turn.as_mut().as_pin_mut() {
+                    Some(turn) => turn.poll(cx),
+                    None => Poll::Ready(()),
+                }))
+            };
+            match polled {
+                Ok(Poll::Pending) if this.guard.deadline_passes(cx) => {}
+                Ok(Poll::Pending) => return Poll::Pending,
+                Ok(Poll::Ready(())) => return Poll::Ready(Ok(())),
+                Err(panic) => {
+                    // What the future holds may panic again while it is dropped; the
+                    // first panic is the one to report.
+                    let turn = &mut this.turn;
+                    let _ = catch_unwind(AssertUnwindSafe(|| turn.set(None)));
+                    return Poll::Ready(Err(panic));
+                }
+            }
+        }
+    }
+}

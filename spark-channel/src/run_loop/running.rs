@@ -1,0 +1,146 @@
+//! A user's future while it runs: what may cut it short, and who learns of what.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use pin_project_lite::pin_project;
+use tracing::Span;
+
+use crate::{
+    CallbackSender,
+    control::{Control, Slot},
+};
+
+pin_project! {
+    /// Polls a handler's future until it ends or has to be dropped.
+    pub(super) struct Running<'a, F, V> {
+        #[pin]
+        future: F,
+        control: &'a Control,
+        caller: Option<Caller<'a, V>>,
+        cut: Cut,
+        span: Option<Box<Span>>,
+    }
+}
+
+/// How a user's future ended.
+pub(super) enum Ended<T> {
+    Done(T),
+    /// It must not go on; whoever gets this drops it.
+    Dropped,
+}
+
+/// Whoever waits for the answer to a request.
+pub(super) struct Caller<'a, V> {
+    slot: &'a Slot,
+    reply: &'a mut CallbackSender<V>,
+    drop_abandoned: bool,
+}
+
+enum Cut {
+    WhenStoppedNow,
+    AtTheDeadline,
+}
+
+// === impl Running ===
+
+impl<'a, F: Future, V> Running<'a, F, V> {
+    /// A request's handler, whose caller may go away.
+    pub(super) fn request(
+        future: F,
+        control: &'a Control,
+        caller: Caller<'a, V>,
+        span: Option<Box<Span>>,
+    ) -> Self {
+        Self {
+            future,
+            control,
+            caller: Some(caller),
+            cut: Cut::WhenStoppedNow,
+            span,
+        }
+    }
+}
+
+impl<'a, F: Future> Running<'a, F, ()> {
+    /// A command's handler: nobody waits for it.
+    pub(super) fn command(future: F, control: &'a Control) -> Self {
+        Self {
+            future,
+            control,
+            caller: None,
+            cut: Cut::WhenStoppedNow,
+            span: None,
+        }
+    }
+
+    /// Part of the stopping itself: even a module stopped now may use its time.
+    pub(super) fn hook(future: F, control: &'a Control) -> Self {
+        Self {
+            future,
+            control,
+            caller: None,
+            cut: Cut::AtTheDeadline,
+            span: None,
+        }
+    }
+}
+
+impl<F: Future, V> Future for Running<'_, F, V> {
+    type Output = Ended<F::Output>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let entered = this.span.as_ref().map(|span| span.enter());
+        if let Poll::Ready(output) = this.future.poll(cx) {
+            return Poll::Ready(Ended::Done(output));
+        }
+        drop(entered);
+        let cut = match this.cut {
+            Cut::WhenStoppedNow => this.control.must_stop_now(),
+            Cut::AtTheDeadline => this.control.deadline_passed(),
+        };
+        if cut {
+            return Poll::Ready(Ended::Dropped);
+        }
+        if let Some(caller) = this.caller
+            && caller.has_gone(cx)
+            && caller.drop_abandoned
+        {
+            return Poll::Ready(Ended::Dropped);
+        }
+        Poll::Pending
+    }
+}
+
+// === impl Caller ===
+
+impl<'a, V> Caller<'a, V> {
+    pub(super) const fn new(
+        slot: &'a Slot,
+        reply: &'a mut CallbackSender<V>,
+        drop_abandoned: bool,
+    ) -> Self {
+        Self {
+            slot,
+            reply,
+            drop_abandoned,
+        }
+    }
+
+    /// Whether the caller has gone; if not, the task is woken when it goes. Only
+    /// looked at when anybody wants to know.
+    fn has_gone(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.drop_abandoned && !self.slot.cancel_asked() {
+            return false;
+        }
+        let gone = self.reply.poll_closed(cx).is_ready();
+        if gone {
+            self.slot.cancel();
+        }
+        gone
+    }
+}

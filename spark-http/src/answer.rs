@@ -1,0 +1,114 @@
+//! What goes back to the client when all went well.
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, header::CONTENT_TYPE};
+use serde::{Serialize, Serializer};
+
+use crate::{Body, ErrorAnswer, ModuleError};
+
+/// An answer on its way to the client.
+pub type Answer = Response<Body>;
+
+/// What a [handler function](crate::Route::handler_fn) may return.
+///
+/// Text becomes what [`TextCodec`](crate::TextCodec) answers, [`Json`] the JSON
+/// of its value, an [`Answer`] is sent as it is. Each of them may come in a
+/// `Result`, whose error is anything that is a [`ModuleError`].
+pub trait IntoAnswer {
+    /// Converts `self`.
+    ///
+    /// # Errors
+    ///
+    /// The answer to send instead.
+    fn into_answer(self) -> Result<Answer, ErrorAnswer>;
+}
+
+/// Answers 200 with the JSON of its value and nothing around it.
+///
+/// ```
+/// use spark_http::{IntoAnswer, Json};
+///
+/// let answer = Json([1, 2, 3]).into_answer()?;
+/// assert_eq!(answer.headers()["content-type"], "application/json");
+/// # Ok::<_, spark_http::ErrorAnswer>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Json<T>(pub T);
+
+/// The shape of a text answer, as `manager_handlers` 0.7.2 has it on the wire.
+#[derive(Serialize)]
+struct TextWire<T: std::fmt::Display> {
+    #[serde(serialize_with = "displayed")]
+    message: T,
+    status: &'static str,
+}
+
+// === impl IntoAnswer ===
+
+impl IntoAnswer for Answer {
+    fn into_answer(self) -> Result<Answer, ErrorAnswer> {
+        Ok(self)
+    }
+}
+
+impl IntoAnswer for String {
+    fn into_answer(self) -> Result<Answer, ErrorAnswer> {
+        text(self)
+    }
+}
+
+impl IntoAnswer for &str {
+    fn into_answer(self) -> Result<Answer, ErrorAnswer> {
+        text(self)
+    }
+}
+
+impl<T: Serialize> IntoAnswer for Json<T> {
+    fn into_answer(self) -> Result<Answer, ErrorAnswer> {
+        json(&self.0)
+    }
+}
+
+impl IntoAnswer for ErrorAnswer {
+    fn into_answer(self) -> Result<Answer, ErrorAnswer> {
+        Err(self)
+    }
+}
+
+impl<T: IntoAnswer, E: ModuleError> IntoAnswer for Result<T, E> {
+    fn into_answer(self) -> Result<Answer, ErrorAnswer> {
+        self.map_err(E::into_error_answer)?.into_answer()
+    }
+}
+
+/// 200 `{"message": <text>, "status": "Ok"}`.
+pub(crate) fn text(message: impl std::fmt::Display) -> Result<Answer, ErrorAnswer> {
+    json(&TextWire {
+        message,
+        status: "Ok",
+    })
+}
+
+/// 200 with the JSON of `value`.
+pub(crate) fn json(value: &impl Serialize) -> Result<Answer, ErrorAnswer> {
+    match serde_json::to_vec(value) {
+        Ok(json) => Ok(with_json_type(json.into())),
+        Err(error) => Err(ErrorAnswer::internal(format_args!(
+            "response is not JSON: {error}"
+        ))),
+    }
+}
+
+pub(crate) fn with_json_type(json: Bytes) -> Answer {
+    let mut answer = Response::new(Body::from(json));
+    let json = HeaderValue::from_static("application/json");
+    answer.headers_mut().insert(CONTENT_TYPE, json);
+    answer
+}
+
+fn displayed<T: std::fmt::Display, S: Serializer>(
+    value: &T,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}

@@ -1,0 +1,164 @@
+//! The body type of requests and answers alike.
+
+use std::{
+    fmt,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+
+/// The body of an [`Answer`](crate::Answer), and of a request as
+/// [`HttpServer`](crate::HttpServer) hands it to its service.
+///
+/// Made from text or bytes with `From`. It implements [`http_body::Body`], so
+/// tower services of other crates, an axum `Router` among them, take and return it.
+///
+/// ```
+/// use http_body::Body as _;
+/// use spark_http::Body;
+///
+/// assert_eq!(Body::from("hello").size_hint().exact(), Some(5));
+/// ```
+#[derive(Default)]
+pub struct Body(Inner);
+
+/// The body could not be read to its end: the client left, broke the protocol,
+/// or the transport failed.
+#[derive(Debug, thiserror::Error)]
+#[error("body ended early")]
+pub struct BodyError {
+    #[source]
+    source: hyper::Error,
+}
+
+#[derive(Default)]
+enum Inner {
+    #[default]
+    Empty,
+    Full(Bytes),
+    Incoming(Received),
+}
+
+/// A body that comes from a connection.
+struct Received {
+    body: Incoming,
+    /// Set when it is dropped before its end.
+    unread: Arc<AtomicBool>,
+}
+
+// === impl Body ===
+
+impl Body {
+    /// A body without a byte.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self::default()
+    }
+
+    /// A body from a connection, which learns from `unread` that bytes were left over.
+    pub(crate) fn incoming(body: Incoming, unread: Arc<AtomicBool>) -> Self {
+        Self(Inner::Incoming(Received { body, unread }))
+    }
+
+    /// The bytes of a body that is in memory.
+    pub(crate) fn into_bytes(self) -> Bytes {
+        match self.0 {
+            Inner::Full(bytes) => bytes,
+            Inner::Empty | Inner::Incoming(_) => Bytes::new(),
+        }
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut self.0 {
+            Inner::Empty => Poll::Ready(None),
+            Inner::Full(bytes) => {
+                let bytes = std::mem::take(bytes);
+                self.0 = Inner::Empty;
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+            Inner::Incoming(received) => Pin::new(&mut received.body)
+                .poll_frame(cx)
+                .map_err(|source| BodyError { source }),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Inner::Empty => true,
+            Inner::Full(_) => false,
+            Inner::Incoming(received) => received.body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Inner::Empty => SizeHint::with_exact(0),
+            Inner::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Inner::Incoming(received) => received.body.size_hint(),
+        }
+    }
+}
+
+impl From<Bytes> for Body {
+    fn from(bytes: Bytes) -> Self {
+        if bytes.is_empty() {
+            Self::empty()
+        } else {
+            Self(Inner::Full(bytes))
+        }
+    }
+}
+
+impl From<Vec<u8>> for Body {
+    fn from(bytes: Vec<u8>) -> Self {
+        Bytes::from(bytes).into()
+    }
+}
+
+impl From<String> for Body {
+    fn from(text: String) -> Self {
+        Bytes::from(text).into()
+    }
+}
+
+impl From<&'static str> for Body {
+    fn from(text: &'static str) -> Self {
+        Bytes::from_static(text.as_bytes()).into()
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.0 {
+            Inner::Empty => "empty",
+            Inner::Full(_) => "full",
+            Inner::Incoming(_) => "incoming",
+        };
+        f.debug_tuple("Body").field(&kind).finish()
+    }
+}
+
+// === impl Received ===
+
+impl Drop for Received {
+    fn drop(&mut self) {
+        if !http_body::Body::is_end_stream(&self.body) {
+            self.unread.store(true, Ordering::Relaxed);
+        }
+    }
+}

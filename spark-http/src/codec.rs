@@ -1,0 +1,59 @@
+//! How a request becomes a module's message, and its response an answer.
+
+use bytes::Bytes;
+
+use crate::{Answer, Context, ErrorAnswer};
+
+mod json;
+mod text;
+
+pub use json::JsonCodec;
+pub use text::TextCodec;
+
+/// Translates between HTTP and a module's types.
+///
+/// Runs on the connection's task, so it should be quick; what takes long belongs
+/// into the module. A panic in it is answered like one in a handler.
+///
+/// # Examples
+///
+/// A codec that puts a header into the message:
+///
+/// ```
+/// use bytes::Bytes;
+/// use spark_http::{Answer, Body, Codec, Context, ErrorAnswer};
+///
+/// struct Upload { kind: String, data: Bytes }
+///
+/// struct UploadCodec;
+///
+/// impl Codec<Upload, Bytes> for UploadCodec {
+///     fn decode(&self, context: &Context, body: Bytes) -> Result<Upload, ErrorAnswer> {
+///         let kind = context.headers().get("content-type").and_then(|kind| kind.to_str().ok());
+///         match kind {
+///             Some(kind) => Ok(Upload { kind: kind.to_owned(), data: body }),
+///             None => Err(ErrorAnswer::unsupported_media_type("any")),
+///         }
+///     }
+///
+///     fn encode(&self, _: &Context, response: Bytes) -> Result<Answer, ErrorAnswer> {
+///         Ok(Answer::new(Body::from(response)))
+///     }
+/// }
+/// ```
+pub trait Codec<Message, Response>: Send + Sync + 'static {
+    /// Makes the message. The body is complete: a request cut in the middle never
+    /// comes here.
+    ///
+    /// # Errors
+    ///
+    /// The answer to send instead of running the handler.
+    fn decode(&self, context: &Context, body: Bytes) -> Result<Message, ErrorAnswer>;
+
+    /// Makes the answer.
+    ///
+    /// # Errors
+    ///
+    /// The answer to send instead.
+    fn encode(&self, context: &Context, response: Response) -> Result<Answer, ErrorAnswer>;
+}

@@ -1,0 +1,46 @@
+//! What can be wrong with a configuration, found before anything runs.
+
+/// Error returned by [`IngressBuilder::build`](crate::IngressBuilder::build) and
+/// inside of [`BindError`](crate::BindError).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// Two routes have one name.
+    #[error("two routes are named {name:?}")]
+    DuplicateRoute {
+        /// The name.
+        name: String,
+    },
+    /// A route's name could never be reached, or would be misread on the way.
+    #[error("route name {name:?} {reason}")]
+    InvalidRouteName {
+        /// The name.
+        name: String,
+        /// What is wrong with it, to follow the name in a sentence.
+        reason: &'static str,
+    },
+    /// A time limit is zero, so that nothing could ever keep to it.
+    #[error("{setting} is zero")]
+    ZeroTimeout {
+        /// The method that set it.
+        setting: &'static str,
+    },
+    /// The limit of a request's head is smaller than the smallest the parser works with.
+    #[error("head limit of {bytes} bytes is below the smallest possible, {least}")]
+    HeadLimitTooSmall {
+        /// The configured limit.
+        bytes: usize,
+        /// The smallest that can be configured.
+        least: usize,
+    },
+}
+
+/// Fails if one of the named time limits is zero.
+pub(crate) fn check_timeouts(
+    timeouts: &[(&'static str, std::time::Duration)],
+) -> Result<(), ConfigError> {
+    match timeouts.iter().find(|(_, timeout)| timeout.is_zero()) {
+        Some(&(setting, _)) => Err(ConfigError::ZeroTimeout { setting }),
+        None => Ok(()),
+    }
+}

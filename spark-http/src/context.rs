@@ -1,0 +1,113 @@
+//! What a handler and a codec can see of a request beside its body.
+
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+
+use http::{Extensions, HeaderMap, HeaderValue, Method, Uri, request::Parts};
+use tokio::time::Instant;
+
+/// What is known of a request beside its body.
+pub struct Context {
+    parts: Parts,
+    handler: Arc<str>,
+    request_id: HeaderValue,
+    deadline: Instant,
+}
+
+/// The client's address, as a request extension.
+///
+/// [`HttpServer`](crate::HttpServer) adds it to every request. Another server, or a
+/// layer that trusts a proxy's header, may add or replace it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerAddr(pub SocketAddr);
+
+// === impl Context ===
+
+impl Context {
+    pub(crate) fn new(
+        parts: Parts,
+        handler: Arc<str>,
+        request_id: HeaderValue,
+        deadline: Instant,
+    ) -> Self {
+        Self {
+            parts,
+            handler,
+            request_id,
+            deadline,
+        }
+    }
+
+    /// The route's name.
+    #[must_use]
+    pub fn handler(&self) -> &str {
+        &self.handler
+    }
+
+    /// The request's method.
+    #[must_use]
+    pub fn method(&self) -> &Method {
+        &self.parts.method
+    }
+
+    /// The request's target, as sent.
+    #[must_use]
+    pub fn uri(&self) -> &Uri {
+        &self.parts.uri
+    }
+
+    /// What follows the `?` of the target, as sent: still percent-encoded.
+    #[must_use]
+    pub fn query(&self) -> Option<&str> {
+        self.parts.uri.query()
+    }
+
+    /// The request's headers.
+    #[must_use]
+    pub fn headers(&self) -> &HeaderMap {
+        &self.parts.headers
+    }
+
+    /// What servers and layers attached to the request.
+    #[must_use]
+    pub fn extensions(&self) -> &Extensions {
+        &self.parts.extensions
+    }
+
+    /// The client's address, if whoever accepted the connection [told](PeerAddr).
+    #[must_use]
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.extensions().get().map(|&PeerAddr(address)| address)
+    }
+
+    /// The value of the answer's `x-request-id`: the client's own if it sent a
+    /// sane one, otherwise a new one.
+    #[must_use]
+    pub fn request_id(&self) -> &str {
+        // Both kinds are visible ASCII, which is checked where they are made.
+        self.request_id.to_str().unwrap_or_default()
+    }
+
+    /// When the client gets an answer whether the handler is done or not.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// How much is left until the [`deadline`](Self::deadline); zero once it has passed.
+    #[must_use]
+    pub fn remaining(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+}
+
+impl fmt::Debug for Context {
+    // Without headers and query: they may carry credentials.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("handler", &self.handler)
+            .field("method", self.method())
+            .field("peer", &self.peer())
+            .field("request_id", &self.request_id)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,373 @@
+//! The one error table: what an error looks like to a network peer.
+//!
+//! | status | when |
+//! |---|---|
+//! | 400 | bad name, bad body, invalid UTF-8 for a text codec, a body cut in the middle |
+//! | 404 | no such handler |
+//! | 405 | not the method of the route, with `Allow` |
+//! | 408 | the client is too slow |
+//! | 413 | the body is too large |
+//! | 415 | the codec cannot read this content type |
+//! | 431 | the head is too large |
+//! | 500 | the handler's own error, with its text; a panic, without |
+//! | 502 | the module behind the route is gone |
+//! | 503 | draining, shutting down or full, with `Retry-After` |
+//! | 504 | the deadline passed |
+//!
+//! Invariant: no other file of this crate names a status code.
+
+use std::{borrow::Cow, error::Error, fmt, time::Duration};
+
+use http::{
+    HeaderValue, StatusCode,
+    header::{ALLOW, CONNECTION, RETRY_AFTER},
+};
+use serde::Serialize;
+use spark_channel::{SparkChannelError, Stage};
+
+use crate::{Answer, Body, answer::with_json_type};
+
+/// An error as a network peer sees it: a status and a message that may leave the process.
+///
+/// On the wire it is `{"message": .., "status": "Error"}`; a body that could not
+/// be understood adds `"pointer"`, the [JSON Pointer] of the field at fault.
+///
+/// ```
+/// use http::StatusCode;
+/// use spark_http::ErrorAnswer;
+///
+/// let sold_out = ErrorAnswer::new(StatusCode::CONFLICT, "sold out");
+/// assert_eq!(sold_out.to_string(), "409 Conflict: sold out");
+/// ```
+///
+/// [JSON Pointer]: https://www.rfc-editor.org/rfc/rfc6901
+#[derive(Clone, Debug)]
+#[must_use = "an error answers nobody until it is returned"]
+pub struct ErrorAnswer {
+    status: StatusCode,
+    message: Cow<'static, str>,
+    pointer: Option<Box<str>>,
+    /// For logs only.
+    detail: Option<Box<str>>,
+    retry_after: Option<Duration>,
+    allow: Option<&'static str>,
+    close: bool,
+}
+
+/// An error type of modules and handler functions that has a place in the error table.
+///
+/// It holds for `eyre::Report`, `Box<dyn Error + Send + Sync>`,
+/// [`SparkChannelError`] and [`ErrorAnswer`]. One's own type decides per variant,
+/// or leaves everything to [`ErrorAnswer::from_error`]. For a type of a third crate,
+/// see [`Route::module_with`](crate::Route::module_with).
+///
+/// ```
+/// use http::StatusCode;
+/// use spark_channel::SparkChannelError;
+/// use spark_http::{ErrorAnswer, ModuleError};
+///
+/// #[derive(Debug, thiserror::Error)]
+/// enum StockError {
+///     #[error("only {left} left")]
+///     SoldOut { left: u32 },
+///     #[error(transparent)]
+///     Call(#[from] SparkChannelError),
+/// }
+///
+/// impl ModuleError for StockError {
+///     fn into_error_answer(self) -> ErrorAnswer {
+///         match self {
+///             Self::SoldOut { .. } => ErrorAnswer::new(StatusCode::CONFLICT, self.to_string()),
+///             Self::Call(error) => error.into(),
+///         }
+///     }
+/// }
+/// ```
+pub trait ModuleError {
+    /// What the client gets to see of `self`.
+    fn into_error_answer(self) -> ErrorAnswer;
+}
+
+#[derive(Serialize)]
+struct Wire<'a> {
+    message: &'a str,
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pointer: Option<&'a str>,
+}
+
+// === impl ErrorAnswer ===
+
+impl ErrorAnswer {
+    /// An answer of one's own. A `status` that does not stand for an error becomes 500.
+    pub fn new(status: StatusCode, message: impl Into<Cow<'static, str>>) -> Self {
+        let is_error = status.is_client_error() || status.is_server_error();
+        Self {
+            status: if is_error {
+                status
+            } else {
+                StatusCode::INTERNAL_SERVER_ERROR
+            },
+            message: message.into(),
+            pointer: None,
+            detail: None,
+            retry_after: None,
+            allow: None,
+            close: false,
+        }
+    }
+
+    /// 400: the body is not what the codec can read.
+    pub fn bad_body(message: impl fmt::Display) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, shortened(&message.to_string()))
+    }
+
+    /// 415: the codec reads `expected` and nothing else.
+    pub fn unsupported_media_type(expected: &str) -> Self {
+        let message = format!("expected content-type {expected}");
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message)
+    }
+
+    /// 500 with `message`: the handler's own error, in words meant for the client.
+    pub fn failed(message: impl fmt::Display) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, message.to_string())
+    }
+
+    /// 500 that tells the client nothing; `detail` goes to the log.
+    pub fn internal(detail: impl fmt::Display) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error").with_detail(detail)
+    }
+
+    /// What the table has for `error`: the status of the [`SparkChannelError`] it is or is
+    /// caused by, otherwise 500 with its text.
+    ///
+    /// So a handler that passes on the failure of a call it made itself (`?`) answers as
+    /// if that call had been the route's own. The text is that of `error` alone, without its
+    /// causes, which go to the log.
+    pub fn from_error(error: &(dyn Error + 'static)) -> Self {
+        let mut cause = Some(error);
+        let mut call = None;
+        let mut chain = String::new();
+        while let Some(error) = cause {
+            call = call.or_else(|| error.downcast_ref::<SparkChannelError>());
+            if !chain.is_empty() {
+                chain.push_str(": ");
+            }
+            chain.push_str(&error.to_string());
+            cause = error.source();
+        }
+        match call {
+            Some(call) => Self::from(call.clone()),
+            None => Self::failed(error),
+        }
+        .with_detail(chain)
+    }
+
+    /// Adds the place in the body that is at fault, as a JSON Pointer (RFC 6901).
+    pub fn with_pointer(mut self, pointer: impl Into<String>) -> Self {
+        self.pointer = Some(shortened(&pointer.into()).into());
+        self
+    }
+
+    /// Adds `Retry-After`, in whole seconds and at least one.
+    pub fn with_retry_after(mut self, after: Duration) -> Self {
+        self.retry_after = Some(after);
+        self
+    }
+
+    /// Adds what the log should say and the client should not see.
+    pub fn with_detail(mut self, detail: impl fmt::Display) -> Self {
+        self.detail = Some(detail.to_string().into());
+        self
+    }
+
+    /// The status.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The message, as the client sees it.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// What the log says beside the message.
+    #[must_use]
+    pub fn detail(&self) -> Option<&str> {
+        self.detail.as_deref()
+    }
+
+    pub(crate) fn bad_name(reason: &'static str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, reason)
+    }
+
+    pub(crate) fn bad_request() -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "not an HTTP request").closing()
+    }
+
+    pub(crate) fn bad_content_length() -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "content-length is not a number").closing()
+    }
+
+    pub(crate) fn body_cut() -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "body ended early").closing()
+    }
+
+    pub(crate) fn handler_not_found(name: &str) -> Self {
+        let message = format!("Handler not found: {}", shortened(name));
+        Self::new(StatusCode::NOT_FOUND, message)
+    }
+
+    pub(crate) fn method_not_allowed() -> Self {
+        let mut answer = Self::new(StatusCode::METHOD_NOT_ALLOWED, "only POST runs a handler");
+        answer.allow = Some("POST");
+        answer
+    }
+
+    pub(crate) fn body_too_slow() -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, "body came too slowly").closing()
+    }
+
+    pub(crate) fn head_too_slow() -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, "request came too slowly").closing()
+    }
+
+    pub(crate) fn body_too_large(limit: usize) -> Self {
+        let message = format!("body is larger than {limit} bytes");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, message).closing()
+    }
+
+    pub(crate) fn draining() -> Self {
+        unavailable("server is shutting down").closing()
+    }
+
+    pub(crate) fn deadline_passed() -> Self {
+        Self::new(StatusCode::GATEWAY_TIMEOUT, "deadline passed")
+    }
+
+    /// What the table has for a head that hyper's parser refused with `status`.
+    pub(crate) fn refused_head(status: u16) -> Self {
+        let too_large = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        match StatusCode::from_u16(status) {
+            // The target is part of the head, and the head has one limit.
+            Ok(status) if status == too_large || status == StatusCode::URI_TOO_LONG => {
+                Self::new(too_large, "request head is too large").closing()
+            }
+            _ => Self::bad_request(),
+        }
+    }
+
+    /// Whether the server, rather than the client, is at fault.
+    pub(crate) fn is_fault(&self) -> bool {
+        self.status.is_server_error()
+    }
+
+    /// Ends the connection after the answer; for requests whose rest was not read.
+    fn closing(mut self) -> Self {
+        self.close = true;
+        self
+    }
+
+    pub(crate) fn into_response(self) -> Answer {
+        let wire = Wire {
+            message: &self.message,
+            status: "Error",
+            pointer: self.pointer.as_deref(),
+        };
+        // Strings and nothing else: that cannot fail.
+        let json = serde_json::to_vec(&wire).unwrap_or_default();
+        let mut response: http::Response<Body> = with_json_type(json.into());
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        if let Some(after) = self.retry_after {
+            headers.insert(RETRY_AFTER, after.as_secs().max(1).into());
+        }
+        if let Some(allow) = self.allow {
+            headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        if self.close {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+impl fmt::Display for ErrorAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.status, self.message)
+    }
+}
+
+impl Error for ErrorAnswer {}
+
+impl From<SparkChannelError> for ErrorAnswer {
+    fn from(error: SparkChannelError) -> Self {
+        let bad_gateway = |message| Self::new(StatusCode::BAD_GATEWAY, message);
+        let timed_out = |message| Self::new(StatusCode::GATEWAY_TIMEOUT, message);
+        match &error {
+            SparkChannelError::Closed => bad_gateway("module stopped"),
+            SparkChannelError::ReplyDropped => bad_gateway("module gave no answer"),
+            SparkChannelError::Cancelled => bad_gateway("handler was stopped while it ran"),
+            SparkChannelError::ShuttingDown => unavailable("module is shutting down"),
+            SparkChannelError::Full => unavailable("module is busy"),
+            SparkChannelError::TimedOut { stage } => timed_out(match stage {
+                Stage::NotAdmitted | Stage::Queued => "deadline passed before the handler started",
+                Stage::Running => "deadline passed while the handler ran",
+            }),
+            // Faults of the program. What they say is for its log.
+            other => Self::internal(other),
+        }
+    }
+}
+
+// === impl ModuleError ===
+
+impl ModuleError for ErrorAnswer {
+    fn into_error_answer(self) -> Self {
+        self
+    }
+}
+
+impl ModuleError for SparkChannelError {
+    fn into_error_answer(self) -> ErrorAnswer {
+        self.into()
+    }
+}
+
+impl ModuleError for eyre::Report {
+    fn into_error_answer(self) -> ErrorAnswer {
+        ErrorAnswer::from_error(&*self)
+    }
+}
+
+impl ModuleError for Box<dyn Error + Send + Sync> {
+    fn into_error_answer(self) -> ErrorAnswer {
+        ErrorAnswer::from_error(&*self)
+    }
+}
+
+impl ModuleError for std::convert::Infallible {
+    fn into_error_answer(self) -> ErrorAnswer {
+        match self {}
+    }
+}
+
+fn unavailable(message: &'static str) -> ErrorAnswer {
+    ErrorAnswer::new(StatusCode::SERVICE_UNAVAILABLE, message).with_retry_after(RETRY)
+}
+
+/// The first part of a text that echoes what a client sent.
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(ECHO_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// Long enough to recognise one's own mistake, too short to be a use of bandwidth.
+const ECHO_CHARS_MAX: usize = 256;
+
+/// Long enough for a balancer to look elsewhere, short enough for a restart behind it.
+const RETRY: Duration = Duration::from_secs(1);

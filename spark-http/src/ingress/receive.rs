@@ -1,0 +1,163 @@
+//! Reading a request's body: all of it, within its limits, or not at all.
+
+use std::{error::Error, pin::pin, time::Duration};
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::{HeaderMap, header::CONTENT_LENGTH};
+use http_body::Body;
+use tokio::time::timeout;
+
+use crate::ErrorAnswer;
+
+/// Collects chunks up to a limit. One chunk is passed on without a copy.
+struct Collected {
+    limit: usize,
+    first: Bytes,
+    rest: BytesMut,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct TooLarge;
+
+/// Reads `body` to its end.
+///
+/// # Errors
+///
+/// 413 before the first read if `content-length` says so, otherwise at the first
+/// excess byte; 408 when it takes longer than `within`; 400 when it ends early.
+///
+/// # Cancel safety
+///
+/// Dropping the future drops what was read.
+pub(super) async fn body<B>(
+    body: B,
+    headers: &HeaderMap,
+    limit: usize,
+    within: Duration,
+) -> Result<Bytes, ErrorAnswer>
+where
+    B: Body,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let announced = announced(headers)?;
+    let least = announced.unwrap_or_default().max(body.size_hint().lower());
+    if usize::try_from(least).map_or(true, |least| least > limit) {
+        return Err(ErrorAnswer::body_too_large(limit));
+    }
+    if body.is_end_stream() && least == 0 {
+        return Ok(Bytes::new());
+    }
+    let bytes = match timeout(within, collect(body, limit)).await {
+        Ok(collected) => collected?,
+        Err(_) => return Err(ErrorAnswer::body_too_slow()),
+    };
+    // hyper checks this itself; whoever else calls the service may not.
+    if announced.is_some_and(|announced| announced != bytes.len() as u64) {
+        return Err(ErrorAnswer::body_cut());
+    }
+    Ok(bytes)
+}
+
+async fn collect<B>(body: B, limit: usize) -> Result<Bytes, ErrorAnswer>
+where
+    B: Body,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let mut body = pin!(body);
+    let mut collected = Collected::new(limit);
+    loop {
+        match std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
+            None => return Ok(collected.into_bytes()),
+            Some(Ok(frame)) => {
+                // Trailers have no meaning here.
+                if let Ok(data) = frame.into_data() {
+                    collected
+                        .push(data)
+                        .map_err(|TooLarge| ErrorAnswer::body_too_large(limit))?;
+                }
+            }
+            Some(Err(error)) => {
+                let error: Box<dyn Error + Send + Sync> = error.into();
+                return Err(ErrorAnswer::body_cut().with_detail(error));
+            }
+        }
+    }
+}
+
+fn announced(headers: &HeaderMap) -> Result<Option<u64>, ErrorAnswer> {
+    let Some(length) = headers.get(CONTENT_LENGTH) else {
+        return Ok(None);
+    };
+    let length = length.to_str().ok().and_then(|length| length.parse().ok());
+    length.map(Some).ok_or_else(ErrorAnswer::bad_content_length)
+}
+
+// === impl Collected ===
+
+impl Collected {
+    fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            first: Bytes::new(),
+            rest: BytesMut::new(),
+        }
+    }
+
+    fn push(&mut self, mut data: impl Buf) -> Result<(), TooLarge> {
+        let held = self.first.len() + self.rest.len();
+        if data.remaining() > self.limit - held {
+            return Err(TooLarge);
+        }
+        if held == 0 {
+            // No copy if `data` is `Bytes`.
+            self.first = data.copy_to_bytes(data.remaining());
+            return Ok(());
+        }
+        if self.rest.is_empty() {
+            self.rest.reserve(self.first.len() + data.remaining());
+            self.rest
+                .extend_from_slice(&std::mem::take(&mut self.first));
+        }
+        while data.has_remaining() {
+            let chunk = data.chunk();
+            self.rest.extend_from_slice(chunk);
+            let length = chunk.len();
+            data.advance(length);
+        }
+        Ok(())
+    }
+
+    fn into_bytes(self) -> Bytes {
+        if self.rest.is_empty() {
+            self.first
+        } else {
+            self.rest.freeze()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn chunks_are_joined_in_order_or_refused_at_the_first_excess_byte(
+            chunks in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..8), 0..8),
+            limit in 0_usize..40,
+        ) {
+            let mut collected = Collected::new(limit);
+            let mut model = Vec::new();
+            for chunk in chunks {
+                let fits = model.len() + chunk.len() <= limit;
+                prop_assert_eq!(collected.push(Bytes::from(chunk.clone())).is_ok(), fits);
+                if fits {
+                    model.extend(chunk);
+                }
+            }
+            prop_assert_eq!(collected.into_bytes(), model);
+        }
+    }
+}

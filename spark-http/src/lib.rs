@@ -1,0 +1,31 @@
+#![doc = include_str!("../README.md")]
+
+mod answer;
+mod body;
+mod codec;
+mod config;
+mod context;
+mod error;
+mod ingress;
+mod request_id;
+mod route;
+mod server;
+mod signal;
+
+pub use crate::{
+    answer::{Answer, IntoAnswer, Json},
+    body::{Body, BodyError},
+    codec::{Codec, JsonCodec, TextCodec},
+    config::ConfigError,
+    context::{Context, PeerAddr},
+    error::{ErrorAnswer, ModuleError},
+    ingress::{Answering, Ingress, IngressBuilder},
+    route::Route,
+    server::{BindError, DrainReport, HttpServer, HttpServerBuilder, ServerHandle},
+    signal::ShutdownSignals,
+};
+
+/// The program of the workspace's README, so that it compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct WorkspaceReadme;

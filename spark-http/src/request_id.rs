@@ -1,0 +1,69 @@
+//! The value of `x-request-id`: the client's own, or a new one.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Makes ids that no other instance, in this process or another, is likely to make.
+///
+/// An id is 32 hexadecimal digits: sixteen that are random per instance, then
+/// sixteen that differ for every id of the instance. It identifies; it is not a secret.
+pub(crate) struct RequestIds {
+    instance: u64,
+    next: AtomicU64,
+}
+
+// === impl RequestIds ===
+
+impl RequestIds {
+    pub(crate) fn new() -> Self {
+        // The standard library draws the keys of `RandomState` from the operating
+        // system. Two hashes of one key are as unrelated as two random numbers.
+        let random = RandomState::new();
+        Self {
+            instance: random.hash_one(0_u64),
+            next: AtomicU64::new(random.hash_one(1_u64)),
+        }
+    }
+
+    /// The client's id if it sent one and it is sane, otherwise a new one.
+    pub(crate) fn of(&self, headers: &HeaderMap) -> HeaderValue {
+        match headers.get(X_REQUEST_ID) {
+            Some(id) if is_sane(id.as_bytes()) => id.clone(),
+            _ => self.fresh(),
+        }
+    }
+
+    pub(crate) fn fresh(&self) -> HeaderValue {
+        let count = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut digits = [0; 32];
+        write_hex(self.instance, &mut digits[..16]);
+        write_hex(scatter(count), &mut digits[16..]);
+        HeaderValue::from_bytes(&digits).expect("hexadecimal digits are a header value")
+    }
+}
+
+/// Goes to logs and back to the client, so: visible ASCII, and not too much of it.
+fn is_sane(id: &[u8]) -> bool {
+    (1..=128).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic)
+}
+
+/// The finaliser of splitmix64, a bijection: ids stay distinct, but do not tell
+/// clients how many requests there were.
+fn scatter(count: u64) -> u64 {
+    let z = (count ^ (count >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+fn write_hex(mut number: u64, digits: &mut [u8]) {
+    for digit in digits.iter_mut().rev() {
+        *digit = b"0123456789abcdef"[(number & 0xF) as usize];
+        number >>= 4;
+    }
+}

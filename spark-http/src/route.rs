@@ -1,0 +1,182 @@
+//! A route: a codec and its target, with limits of its own.
+
+use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use spark_channel::SparkGenericModuleDispatcher;
+use tokio::time::timeout_at;
+
+use crate::{Answer, Codec, Context, ErrorAnswer, IntoAnswer, ModuleError};
+
+/// Where requests for one name go. Limits it does not set are the
+/// [ingress's](crate::IngressBuilder).
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use spark_channel::SparkGenericModuleDispatcher;
+/// use spark_http::{ConfigError, Ingress, Route, TextCodec};
+///
+/// fn ingress(notes: SparkGenericModuleDispatcher<String, String>) -> Result<Ingress, ConfigError> {
+///     let notes = Route::module(TextCodec, notes)
+///         .handler_timeout(Duration::from_secs(5))
+///         .body_limit(64 * 1024);
+///     Ingress::builder().route("notes", notes).build()
+/// }
+/// ```
+#[derive(Clone)]
+#[must_use = "a route answers nothing until an ingress has it"]
+pub struct Route {
+    target: Arc<dyn Target>,
+    pub(crate) handler_timeout: Option<Duration>,
+    pub(crate) body_limit: Option<usize>,
+}
+
+/// Runs one request of a route, whose body is complete.
+trait Target: Send + Sync {
+    fn call(self: Arc<Self>, context: Context, body: Bytes) -> Running;
+}
+
+/// A request that runs. Dropping it gives the request up.
+pub(crate) type Running = Pin<Box<dyn Future<Output = Result<Answer, ErrorAnswer>> + Send>>;
+
+struct ModuleTarget<K, M, R, C, E, F> {
+    codec: K,
+    dispatcher: SparkGenericModuleDispatcher<M, R, C, E>,
+    classify: F,
+}
+
+struct FnTarget<F>(F);
+
+// === impl Route ===
+
+impl Route {
+    /// Sends each request to a module.
+    ///
+    /// The request's deadline travels with the message; if the module's default
+    /// timeout ends earlier, that one holds. When the client leaves, a message that
+    /// is still queued is skipped; a running handler goes on and can learn it from
+    /// [`current::cancelled`](spark_channel::current::cancelled).
+    ///
+    /// While the mailbox is full, requests wait for room until their deadline.
+    pub fn module<K, M, R, C, E>(
+        codec: K,
+        dispatcher: SparkGenericModuleDispatcher<M, R, C, E>,
+    ) -> Self
+    where
+        K: Codec<M, R>,
+        M: Send + 'static,
+        R: Send + 'static,
+        C: Send + 'static,
+        E: ModuleError + From<spark_channel::SparkChannelError> + Send + 'static,
+    {
+        Self::module_with(codec, dispatcher, E::into_error_answer)
+    }
+
+    /// As [`module`](Self::module), for an error type that is no [`ModuleError`]: what
+    /// becomes of it is up to `classify`.
+    pub fn module_with<K, M, R, C, E, F>(
+        codec: K,
+        dispatcher: SparkGenericModuleDispatcher<M, R, C, E>,
+        classify: F,
+    ) -> Self
+    where
+        K: Codec<M, R>,
+        M: Send + 'static,
+        R: Send + 'static,
+        C: Send + 'static,
+        E: From<spark_channel::SparkChannelError> + Send + 'static,
+        F: Fn(E) -> ErrorAnswer + Send + Sync + 'static,
+    {
+        Self::new(ModuleTarget {
+            codec,
+            dispatcher,
+            classify,
+        })
+    }
+
+    /// Runs `handler` on the connection's task.
+    ///
+    /// It is dropped, at its next `.await`, when the client leaves and at the deadline.
+    pub fn handler_fn<F, Fut>(handler: F) -> Self
+    where
+        F: Fn(Context, Bytes) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output: IntoAnswer> + Send + 'static,
+    {
+        Self::new(FnTarget(handler))
+    }
+
+    /// Answers 504 when the handler takes longer, counted from the end of the body.
+    /// Default: the ingress's.
+    pub fn handler_timeout(mut self, timeout: Duration) -> Self {
+        self.handler_timeout = Some(timeout);
+        self
+    }
+
+    /// Answers 413 to larger bodies, in bytes. Default: the ingress's.
+    pub fn body_limit(mut self, bytes: usize) -> Self {
+        self.body_limit = Some(bytes);
+        self
+    }
+
+    fn new(target: impl Target + 'static) -> Self {
+        Self {
+            target: Arc::new(target),
+            handler_timeout: None,
+            body_limit: None,
+        }
+    }
+
+    pub(crate) fn call(&self, context: Context, body: Bytes) -> Running {
+        Arc::clone(&self.target).call(context, body)
+    }
+}
+
+impl fmt::Debug for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Route")
+            .field("handler_timeout", &self.handler_timeout)
+            .field("body_limit", &self.body_limit)
+            .finish_non_exhaustive()
+    }
+}
+
+// === impl Target ===
+
+impl<K, M, R, C, E, F> Target for ModuleTarget<K, M, R, C, E, F>
+where
+    K: Codec<M, R>,
+    M: Send + 'static,
+    R: Send + 'static,
+    C: Send + 'static,
+    E: From<spark_channel::SparkChannelError> + Send + 'static,
+    F: Fn(E) -> ErrorAnswer + Send + Sync + 'static,
+{
+    fn call(self: Arc<Self>, context: Context, body: Bytes) -> Running {
+        Box::pin(async move {
+            let message = self.codec.decode(&context, body)?;
+            let request = self.dispatcher.request(message).at_most(context.deadline());
+            match request.await {
+                Ok(response) => self.codec.encode(&context, response),
+                Err(error) => Err((self.classify)(error)),
+            }
+        })
+    }
+}
+
+impl<F, Fut> Target for FnTarget<F>
+where
+    F: Fn(Context, Bytes) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output: IntoAnswer> + Send + 'static,
+{
+    fn call(self: Arc<Self>, context: Context, body: Bytes) -> Running {
+        Box::pin(async move {
+            let deadline = context.deadline();
+            match timeout_at(deadline, (self.0)(context, body)).await {
+                Ok(answer) => answer.into_answer(),
+                Err(_) => Err(ErrorAnswer::deadline_passed()),
+            }
+        })
+    }
+}

@@ -1,0 +1,351 @@
+//! A server on a listener of its own: its settings, its handle, and its life from bind to report.
+
+use std::{fmt::Display, io, net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use tokio::net::{TcpListener, ToSocketAddrs};
+use tokio_util::sync::CancellationToken;
+use tower_service::Service;
+
+use crate::{Body, ConfigError, ShutdownSignals, config};
+
+mod accept;
+mod connection;
+mod exchange;
+mod refusal;
+mod report;
+mod socket;
+mod timeline;
+
+pub use report::DrainReport;
+
+/// Serves a tower service over HTTP/1.1, and ends without losing a request.
+///
+/// It owns a listener and the tasks of its connections, and nothing global: any number of
+/// servers fit into one process.
+///
+/// # Examples
+///
+/// ```
+/// use spark_http::{HttpServer, Ingress};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let ingress = Ingress::builder()
+///     .handler_fn("hello", |_context, _body| async { "world" })
+///     .build()?;
+///
+/// let server = HttpServer::bind("127.0.0.1:0").await?;
+/// println!("listening on http://{}", server.local_addr());
+/// let handle = server.handle();
+/// let serving = tokio::spawn(server.serve(ingress));
+///
+/// handle.drain();
+/// let report = serving.await?;
+/// assert!(!report.deadline_passed);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+#[must_use = "a server answers nobody until it serves"]
+pub struct HttpServer {
+    listener: TcpListener,
+    address: SocketAddr,
+    settings: Arc<Settings>,
+    handle: ServerHandle,
+}
+
+/// Settings of a server that does not listen yet.
+#[derive(Clone, Debug)]
+#[must_use = "a server exists once it is bound"]
+pub struct HttpServerBuilder {
+    settings: Settings,
+}
+
+/// Tells a server to stop. Cheap to clone; does not keep the server alive.
+#[derive(Clone, Debug)]
+pub struct ServerHandle {
+    drain: CancellationToken,
+    cut: CancellationToken,
+}
+
+/// Error returned by [`HttpServer::bind`] and [`HttpServerBuilder::bind`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BindError {
+    /// The settings cannot work.
+    #[error("invalid server settings")]
+    Config(#[source] ConfigError),
+    /// The operating system did not give us the address.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address, as it was asked for.
+        address: String,
+        /// What the operating system said.
+        source: io::Error,
+    },
+}
+
+#[derive(Clone, Debug)]
+struct Settings {
+    head_timeout: Duration,
+    head_limit: usize,
+    keep_alive: Duration,
+    write_timeout: Duration,
+    connections_max: NonZeroUsize,
+    drain_timeout: Duration,
+}
+
+// === impl HttpServer ===
+
+impl HttpServer {
+    /// Starts with the default settings.
+    pub fn builder() -> HttpServerBuilder {
+        HttpServerBuilder {
+            settings: Settings {
+                head_timeout: Duration::from_secs(10),
+                head_limit: 64 * 1024,
+                keep_alive: Duration::from_secs(5),
+                write_timeout: Duration::from_secs(30),
+                connections_max: CONNECTIONS_MAX,
+                drain_timeout: Duration::from_secs(15),
+            },
+        }
+    }
+
+    /// Listens on `address` with the default settings; see [`HttpServerBuilder::bind`].
+    ///
+    /// # Errors
+    ///
+    /// As [`HttpServerBuilder::bind`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`HttpServerBuilder::bind`].
+    pub async fn bind(address: impl ToSocketAddrs + Display) -> Result<Self, BindError> {
+        Self::builder().bind(address).await
+    }
+
+    /// The address it listens on, with the port the operating system chose if it was asked to.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What tells this server to stop.
+    #[must_use]
+    pub fn handle(&self) -> ServerHandle {
+        self.handle.clone()
+    }
+
+    /// Serves until the [handle](Self::handle) says to stop, and reports.
+    ///
+    /// `service` is cloned for each request; an [`Ingress`](crate::Ingress), an axum `Router` or
+    /// any other tower service will do. An error of the service itself becomes a 500.
+    ///
+    /// Stopping: it accepts what already waits in the listener's backlog and closes it;
+    /// requests that come now are answered 503, on connections that close; those under way are
+    /// finished and their answers written out; then idle connections are closed. After the
+    /// [drain timeout](HttpServerBuilder::drain_timeout), or once the handle
+    /// [cuts](ServerHandle::cut), whatever is left is dropped and counted.
+    ///
+    /// A connection that cannot be accepted (out of file descriptors) is tried again after a
+    /// pause that grows to a second; it never ends the server.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future cuts every connection and closes the listener.
+    pub async fn serve<S, B>(self, service: S) -> DrainReport
+    where
+        S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
+        S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+        S::Future: Send,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        accept::run(self.listener, self.settings, self.handle, service).await
+    }
+
+    /// Serves until a signal comes. A second one cuts short what the first began.
+    ///
+    /// As [`serve`](Self::serve) otherwise.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`serve`](Self::serve).
+    pub async fn serve_until<S, B>(self, service: S, signals: &mut ShutdownSignals) -> DrainReport
+    where
+        S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
+        S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+        S::Future: Send,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let handle = self.handle();
+        let mut serving = std::pin::pin!(self.serve(service));
+        loop {
+            tokio::select! {
+                report = &mut serving => return report,
+                () = signals.recv() => if handle.is_draining() {
+                    handle.cut();
+                } else {
+                    handle.drain();
+                }
+            }
+        }
+    }
+}
+
+// === impl HttpServerBuilder ===
+
+impl HttpServerBuilder {
+    /// Ends a connection whose request's head takes longer, from its first byte to its last, with
+    /// 408; and one that opened and said nothing. Default: 10 s.
+    ///
+    /// A larger value lets slow clients hold connections for longer.
+    pub fn head_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.head_timeout = timeout;
+        self
+    }
+
+    /// Answers 431 to larger heads (request line and headers), in bytes. Default: 64 KiB; at
+    /// least 8 KiB.
+    ///
+    /// A connection's read buffer may grow to this size.
+    pub fn head_limit(mut self, bytes: usize) -> Self {
+        self.settings.head_limit = bytes;
+        self
+    }
+
+    /// Closes a connection this long after its last answer if no byte of a next request came.
+    /// Default: 5 s.
+    ///
+    /// A larger value saves clients that come back a connect, and costs an open connection each.
+    pub fn keep_alive(mut self, timeout: Duration) -> Self {
+        self.settings.keep_alive = timeout;
+        self
+    }
+
+    /// Ends a connection whose client has not taken a single byte of its answer for this long.
+    /// Default: 30 s.
+    ///
+    /// A larger value lets clients that do not read hold connections, and answers, for longer.
+    pub fn write_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.write_timeout = timeout;
+        self
+    }
+
+    /// Bounds the open connections. Default: 10 000.
+    ///
+    /// At the bound nothing is accepted until one closes: new clients wait in the operating
+    /// system's backlog, and once that is full their connects time out. Each connection
+    /// costs a file descriptor, so the process's limit should be above it.
+    pub fn connections_max(mut self, connections: NonZeroUsize) -> Self {
+        self.settings.connections_max = connections;
+        self
+    }
+
+    /// Bounds the time between being told to stop and having stopped. Default: 15 s.
+    pub fn drain_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.drain_timeout = timeout;
+        self
+    }
+
+    /// Listens on `address`. Port 0 lets the operating system choose;
+    /// [`local_addr`](HttpServer::local_addr) says what it chose.
+    ///
+    /// From here on clients can connect; they wait until [`serve`](HttpServer::serve) runs.
+    ///
+    /// # Errors
+    ///
+    /// [`BindError::Config`] when a timeout is zero or the head limit too small,
+    /// [`BindError::Listen`] when the address cannot be had.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: if the future is dropped, nothing listens.
+    pub async fn bind(
+        self,
+        address: impl ToSocketAddrs + Display,
+    ) -> Result<HttpServer, BindError> {
+        self.settings.check().map_err(BindError::Config)?;
+        let failed = |asked: &dyn Display, source| BindError::Listen {
+            address: asked.to_string(),
+            source,
+        };
+        let listener = match TcpListener::bind(&address).await {
+            Ok(listener) => listener,
+            Err(error) => return Err(failed(&address, error)),
+        };
+        let bound = match listener.local_addr() {
+            Ok(bound) => bound,
+            Err(error) => return Err(failed(&address, error)),
+        };
+        Ok(HttpServer {
+            listener,
+            address: bound,
+            settings: Arc::new(self.settings),
+            handle: ServerHandle {
+                drain: CancellationToken::new(),
+                cut: CancellationToken::new(),
+            },
+        })
+    }
+}
+
+// === impl ServerHandle ===
+
+impl ServerHandle {
+    /// Begins the drain: no new work, and what is under way is finished.
+    pub fn drain(&self) {
+        self.drain.cancel();
+    }
+
+    /// Ends the drain, or skips it: whatever still runs is dropped.
+    pub fn cut(&self) {
+        self.cut.cancel();
+        self.drain.cancel();
+    }
+
+    /// Whether the server has been told to stop.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.drain.is_cancelled()
+    }
+}
+
+// === impl BindError ===
+
+impl BindError {
+    /// Whether another socket has the address.
+    #[must_use]
+    pub fn is_address_in_use(&self) -> bool {
+        matches!(self, Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse)
+    }
+}
+
+// === impl Settings ===
+
+impl Settings {
+    fn check(&self) -> Result<(), ConfigError> {
+        config::check_timeouts(&[
+            ("head_timeout", self.head_timeout),
+            ("keep_alive", self.keep_alive),
+            ("write_timeout", self.write_timeout),
+        ])?;
+        if self.head_limit < HEAD_LIMIT_MIN {
+            return Err(ConfigError::HeadLimitTooSmall {
+                bytes: self.head_limit,
+                least: HEAD_LIMIT_MIN,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// hyper's own minimum, below which it panics.
+const HEAD_LIMIT_MIN: usize = 8 * 1024;
+
+/// Beyond what one process with default limits can serve well, below what exhausts memory.
+const CONNECTIONS_MAX: NonZeroUsize = NonZeroUsize::new(10_000).expect("not zero");

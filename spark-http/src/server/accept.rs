@@ -1,0 +1,225 @@
+//! The server's own loop: accepts, owns the connections' tasks, and drains.
+
+use std::{
+    error::Error,
+    io,
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+    task::Poll,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::{JoinError, JoinSet},
+    time::{Instant, sleep, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+use tower_service::Service;
+
+use super::{
+    DrainReport, ServerHandle, Settings,
+    connection::{self, Common},
+    exchange::Shared,
+    report::bump,
+};
+use crate::Body;
+
+/// The connections of a server, and everything a new one needs.
+struct Connections<S> {
+    tasks: JoinSet<()>,
+    common: Common<S>,
+}
+
+type Accepted = (TcpStream, SocketAddr, OwnedSemaphorePermit);
+
+/// Serves until told to stop, drains, and reports; see [`HttpServer::serve`](super::HttpServer::serve).
+pub(super) async fn run<S, B>(
+    listener: TcpListener,
+    settings: Arc<Settings>,
+    handle: ServerHandle,
+    service: S,
+) -> DrainReport
+where
+    S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
+    S::Future: Send,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let permits = Arc::new(Semaphore::new(settings.connections_max.get()));
+    let drain_timeout = settings.drain_timeout;
+    let mut connections = Connections {
+        tasks: JoinSet::new(),
+        common: Common {
+            service,
+            settings,
+            shared: Arc::new(Shared::new()),
+            close_idle: CancellationToken::new(),
+        },
+    };
+    let mut pause = Pause::default();
+    loop {
+        // Biased: told to stop, it stops, however many clients wait.
+        tokio::select! {
+            biased;
+            () = handle.drain.cancelled() => break,
+            Some(ended) = connections.tasks.join_next() => note(ended),
+            accepted = accept(&listener, &permits, &mut pause) => connections.start(accepted),
+        }
+    }
+
+    let deadline = Instant::now() + drain_timeout;
+    let shared = Arc::clone(&connections.common.shared);
+    shared.draining.store(true, Ordering::Release);
+    tracing::info!(connections = connections.tasks.len(), "draining");
+    // A client in the backlog believes itself connected. Closing the listener would reset
+    // it; accepted, it gets an answer if its request is there.
+    while let Some(accepted) = accept_waiting(&listener, &permits).await {
+        connections.start(accepted);
+    }
+    drop(listener);
+
+    let deadline_passed = tokio::select! {
+        biased;
+        () = connections.finish() => false,
+        () = handle.cut.cancelled() => false,
+        () = sleep_until(deadline) => true,
+    };
+    shared.counts.before_cut();
+    connections.tasks.shutdown().await;
+    let report = shared.counts.report(deadline_passed);
+    tracing::info!(%report, "drained");
+    report
+}
+
+// === impl Connections ===
+
+impl<S, B> Connections<S>
+where
+    S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
+    S::Future: Send,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    fn start(&mut self, (stream, peer, permit): Accepted) {
+        bump(&self.common.shared.counts.connections);
+        // Answers are written whole; waiting for more to send would only delay them.
+        // A socket on which this fails fails at its first read as well.
+        let _ = stream.set_nodelay(true);
+        let common = self.common.clone();
+        self.tasks.spawn(async move {
+            connection::serve(stream, peer, common).await;
+            drop(permit);
+        });
+    }
+
+    /// Waits until nothing is owed to any client, then closes what is idle.
+    async fn finish(&mut self) {
+        let busy = &self.common.shared.busy;
+        busy.close();
+        busy.wait().await;
+        self.common.close_idle.cancel();
+        while let Some(ended) = self.tasks.join_next().await {
+            note(ended);
+        }
+    }
+}
+
+/// Accepts the next connection once there is a permit for it.
+///
+/// # Cancel safety
+///
+/// Cancel safe: dropped while it waits, it has taken no connection; dropped during a
+/// pause, the next attempt comes earlier.
+async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>, pause: &mut Pause) -> Accepted {
+    let permit = Arc::clone(permits).acquire_owned().await;
+    let permit = permit.expect("the semaphore is never closed");
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                pause.reset();
+                return (stream, peer, permit);
+            }
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                let pause = pause.next();
+                tracing::warn!(%error, ?pause, "cannot accept");
+                sleep(pause).await;
+            }
+        }
+    }
+}
+
+/// Accepts a connection that waits already, if there is one and a permit for it.
+///
+/// # Cancel safety
+///
+/// Cancel safe.
+async fn accept_waiting(listener: &TcpListener, permits: &Arc<Semaphore>) -> Option<Accepted> {
+    let permit = Arc::clone(permits).try_acquire_owned().ok()?;
+    let accepted = std::future::poll_fn(|cx| match listener.poll_accept(cx) {
+        Poll::Ready(accepted) => Poll::Ready(accepted.ok()),
+        Poll::Pending => Poll::Ready(None),
+    });
+    let (stream, peer) = accepted.await?;
+    Some((stream, peer, permit))
+}
+
+/// The client was gone before it was accepted. The listener is well.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+    )
+}
+
+fn note(ended: Result<(), JoinError>) {
+    if let Err(error) = ended {
+        // A service other than an ingress may panic; it ends its connection only.
+        tracing::error!(%error, "connection task failed");
+    }
+}
+
+/// How long to wait after an accept failed: out of file descriptors, trying at once would
+/// fail at once.
+#[derive(Debug, Default)]
+struct Pause(Duration);
+
+// === impl Pause ===
+
+impl Pause {
+    fn next(&mut self) -> Duration {
+        self.0 = (self.0 * 2).clamp(Duration::from_millis(10), Duration::from_secs(1));
+        self.0
+    }
+
+    fn reset(&mut self) {
+        self.0 = Duration::ZERO;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_from_ten_milliseconds_to_a_second() {
+        let mut pause = Pause::default();
+        assert_eq!(pause.next(), Duration::from_millis(10));
+        assert_eq!(pause.next(), Duration::from_millis(20));
+        for _ in 0..10 {
+            pause.next();
+        }
+        assert_eq!(pause.next(), Duration::from_secs(1));
+        pause.reset();
+        assert_eq!(pause.next(), Duration::from_millis(10));
+    }
+}

@@ -1,0 +1,168 @@
+//! One connection, from its first byte to its close.
+
+use std::{
+    error::Error,
+    future::Future,
+    net::SocketAddr,
+    pin::pin,
+    sync::{Arc, Mutex, atomic::Ordering},
+    task::{Poll, ready},
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::{
+    net::TcpStream,
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+use tower_service::Service;
+
+use super::{
+    Settings,
+    exchange::{Exchanges, Shared},
+    refusal,
+    socket::{Socket, Tap, lock},
+    timeline::{Limits, Overdue},
+};
+use crate::{Body, ErrorAnswer};
+
+/// What every connection of a server is given.
+#[derive(Clone)]
+pub(super) struct Common<S> {
+    pub(super) service: S,
+    pub(super) settings: Arc<Settings>,
+    pub(super) shared: Arc<Shared>,
+    /// Cancelled when connections that owe nothing are to close.
+    pub(super) close_idle: CancellationToken,
+}
+
+/// Why hyper's part of a connection is over.
+enum End {
+    Done,
+    Failed(hyper::Error),
+    Overdue(Overdue),
+    Drained,
+}
+
+/// Serves a connection to its end.
+///
+/// # Cancel safety
+///
+/// Dropping the future cuts the connection.
+pub(super) async fn serve<S, B>(stream: TcpStream, peer: SocketAddr, common: Common<S>)
+where
+    S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
+    S::Future: Send,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let Common {
+        service,
+        settings,
+        shared,
+        close_idle,
+    } = common;
+    let tap = Tap::new(Instant::now(), Arc::clone(&shared));
+    let exchanges = Exchanges {
+        service,
+        peer,
+        shared: Arc::clone(&shared),
+        tap: Arc::clone(&tap),
+    };
+    let socket = TokioIo::new(Socket::new(stream, Arc::clone(&tap)));
+    let connection = http(&settings).serve_connection(socket, exchanges);
+    let end = drive(connection, &tap, &settings.limits(), &close_idle).await;
+
+    let (transport, refused, unread) = {
+        let mut tap = lock(&tap);
+        let unread = tap.unread.load(Ordering::Relaxed);
+        (tap.transport.take(), tap.refused, unread)
+    };
+    let Some(transport) = transport else {
+        return;
+    };
+    let error = match end {
+        End::Overdue(Overdue::Head) => Some(ErrorAnswer::head_too_slow()),
+        End::Failed(error) => {
+            tracing::debug!(%peer, error = %error, "connection failed");
+            refused.map(ErrorAnswer::refused_head)
+        }
+        End::Done => None,
+        // Nothing is owed, or the client takes nothing: no answer could get lost.
+        End::Drained | End::Overdue(Overdue::Silent | Overdue::Write) => return,
+    };
+    match error {
+        Some(error) => refusal::answer(transport, error, shared.ids.fresh()).await,
+        None if unread => refusal::linger(transport).await,
+        None => {}
+    }
+}
+
+/// Polls a connection until it ends, is overdue, or owes nothing while the server drains.
+async fn drive<T>(
+    connection: impl Future<Output = hyper::Result<()>>,
+    tap: &Mutex<Tap<T>>,
+    limits: &Limits,
+    close_idle: &CancellationToken,
+) -> End {
+    let mut connection = pin!(connection);
+    let mut closing = pin!(close_idle.cancelled());
+    let mut is_closing = false;
+    // One timer for the life of the connection. It is moved forward only once it has
+    // fired too early, so that a request costs no timer operation.
+    let mut alarm = pin!(sleep_until(Instant::now() + limits.head));
+    std::future::poll_fn(|cx| {
+        // First, so that a request that has arrived is seen before anything is closed.
+        if let Poll::Ready(result) = connection.as_mut().poll(cx) {
+            return Poll::Ready(match result {
+                Ok(()) => End::Done,
+                Err(error) => End::Failed(error),
+            });
+        }
+        is_closing = is_closing || closing.as_mut().poll(cx).is_ready();
+        let tap = lock(tap);
+        if is_closing && !tap.timeline.is_busy() {
+            return Poll::Ready(End::Drained);
+        }
+        let Some((due, overdue)) = tap.timeline.due(limits) else {
+            return Poll::Pending;
+        };
+        loop {
+            if alarm.deadline() > due {
+                alarm.as_mut().reset(due);
+            }
+            ready!(alarm.as_mut().poll(cx));
+            if Instant::now() >= due {
+                return Poll::Ready(End::Overdue(overdue));
+            }
+            alarm.as_mut().reset(due);
+        }
+    })
+    .await
+}
+
+/// hyper without timeouts: [`Timeline`](super::timeline::Timeline) has them, which tells
+/// an idle connection from a slow head, and both from a client that does not read.
+fn http(settings: &Settings) -> http1::Builder {
+    let mut http = http1::Builder::new();
+    http.header_read_timeout(None)
+        .max_header_size(settings.head_limit)
+        .max_buf_size(settings.head_limit);
+    http
+}
+
+// === impl Settings ===
+
+impl Settings {
+    fn limits(&self) -> Limits {
+        Limits {
+            head: self.head_timeout,
+            keep_alive: self.keep_alive,
+            write: self.write_timeout,
+        }
+    }
+}

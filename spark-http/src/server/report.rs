@@ -1,0 +1,86 @@
+//! What a server counts, and the report made of it.
+
+use std::{
+    fmt,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+/// What became of everything a server accepted.
+///
+/// Every request is counted in exactly one of `served`, `abandoned` and `cut`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DrainReport {
+    /// Connections accepted.
+    pub connections: u64,
+    /// Requests whose answer, with whatever status, was written out.
+    pub served: u64,
+    /// Requests answered 503 because the server was stopping; usually served ones, too.
+    pub refused: u64,
+    /// Requests whose client left, or whose connection broke, before the answer was written out.
+    pub abandoned: u64,
+    /// Requests dropped because the drain ended first.
+    pub cut: u64,
+    /// Whether it was the drain timeout that ended it.
+    pub deadline_passed: bool,
+}
+
+/// The counts of a server that runs.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub(super) connections: AtomicU64,
+    pub(super) served: AtomicU64,
+    pub(super) refused: AtomicU64,
+    /// Not answered completely: abandoned, or cut.
+    pub(super) lost: AtomicU64,
+    /// Of the lost ones, those lost before the connections were cut.
+    abandoned: AtomicU64,
+}
+
+// === impl DrainReport ===
+
+impl fmt::Display for DrainReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            connections,
+            served,
+            refused,
+            abandoned,
+            cut,
+            deadline_passed,
+        } = self;
+        write!(
+            f,
+            "connections={connections} served={served} refused={refused} abandoned={abandoned} \
+             cut={cut} deadline_passed={deadline_passed}"
+        )
+    }
+}
+
+// === impl Counts ===
+
+impl Counts {
+    /// What is lost from now on was cut.
+    pub(super) fn before_cut(&self) {
+        let lost = self.lost.load(Ordering::Relaxed);
+        self.abandoned.store(lost, Ordering::Relaxed);
+    }
+
+    /// The report, once no connection is left.
+    pub(super) fn report(&self, deadline_passed: bool) -> DrainReport {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let abandoned = read(&self.abandoned);
+        DrainReport {
+            connections: read(&self.connections),
+            served: read(&self.served),
+            refused: read(&self.refused),
+            abandoned,
+            cut: read(&self.lost).saturating_sub(abandoned),
+            deadline_passed,
+        }
+    }
+}
+
+pub(super) fn bump(count: &AtomicU64) {
+    count.fetch_add(1, Ordering::Relaxed);
+}
