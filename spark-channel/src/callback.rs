@@ -45,7 +45,8 @@ pub(crate) struct Meta {
 pub(crate) struct Stamp {
     // Sixteen bits each: with a wider field the stamp would lose the niche in
     // `Always`, in which `Option` and the message enum keep their tags.
-    deadline: [u16; 3],
+    seconds: u32,
+    fraction: u16,
     call: u8,
     always: Always,
 }
@@ -97,13 +98,10 @@ impl Stamp {
     #[inline]
     pub(crate) const fn new(deadline: Moment, call: u8) -> Self {
         let raw = deadline.to_raw();
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "taken apart, 16 bits at a time"
-        )]
-        let deadline = [(raw >> 16) as u16, (raw >> 32) as u16, (raw >> 48) as u16];
+        #[expect(clippy::cast_possible_truncation, reason = "taken apart")]
         Self {
-            deadline,
+            seconds: (raw >> 32) as u32,
+            fraction: (raw >> 16) as u16,
             call,
             always: Always::Present,
         }
@@ -111,8 +109,7 @@ impl Stamp {
 
     #[inline]
     pub(crate) const fn deadline(self) -> Moment {
-        let [low, middle, high] = self.deadline;
-        Moment::from_raw((low as u64) << 16 | (middle as u64) << 32 | (high as u64) << 48)
+        Moment::from_raw((self.seconds as u64) << 32 | (self.fraction as u64) << 16)
     }
 
     /// Deadline and number in one word, never zero.

@@ -126,16 +126,16 @@ impl From<Duration> for Length {
 impl Clock {
     /// Chooses the exact clock if the current runtime's clock is paused.
     ///
-    /// Tokio does not say whether it is, but a paused clock stands still: it reads
-    /// earlier than a standard clock that was read *before* it.
+    /// Tokio does not say whether it is, but a paused clock stands still, or has been
+    /// moved ahead: it does not read between two readings of the standard clock.
     pub(crate) fn for_this_runtime() -> Self {
-        // The one place that must see the clock tokio cannot pause.
-        #[expect(clippy::disallowed_methods, reason = "compared with tokio's clock")]
-        let standard = std::time::Instant::now();
-        if Instant::now().into_std() < standard {
-            Self::Exact
-        } else {
+        let before = standard_now();
+        let now = Instant::now();
+        let after = standard_now();
+        if (before..=after).contains(&now) {
             Self::Coarse
+        } else {
+            Self::Exact
         }
     }
 
@@ -152,10 +152,21 @@ impl Clock {
 
 fn anchor() -> &'static Anchor {
     static ANCHOR: OnceLock<Anchor> = OnceLock::new();
+    // Not the runtime's clock: it may be paused, and the anchor is everybody's.
     ANCHOR.get_or_init(|| Anchor {
-        exact: Instant::now(),
+        exact: standard_now(),
         coarse: Moment::now_coarse(),
     })
+}
+
+/// The clock that tokio cannot pause.
+fn standard_now() -> Instant {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "compared with tokio's, and tied to the coarse clock"
+    )]
+    let now = std::time::Instant::now();
+    now.into()
 }
 
 /// Ten milliseconds: one timer tick of a kernel built with 100 Hz, the slowest in use.

@@ -34,7 +34,7 @@ pub(crate) struct Control {
     pub(crate) name: Arc<str>,
     pub(crate) clock: Clock,
     pub(crate) default_timeout: Option<Length>,
-    pub(crate) shutdown_timeout: Duration,
+    pub(crate) shutdown_timeout: Length,
     /// One per replica.
     pub(crate) slots: Box<[Arc<Slot>]>,
     /// Sends refused because the mailbox was full or the module stopping.
@@ -43,7 +43,7 @@ pub(crate) struct Control {
     ended: AtomicBool,
     deadline_passed: AtomicBool,
     /// When whatever still runs is cut off; set together with `stop`.
-    stop_deadline: OnceLock<Instant>,
+    stop_deadline: OnceLock<Moment>,
     /// The first module-made reason to stop, which the report names.
     cause: OnceLock<StopReason>,
 }
@@ -73,7 +73,7 @@ impl Control {
             name,
             clock: Clock::for_this_runtime(),
             default_timeout: default_timeout.map(Length::from),
-            shutdown_timeout,
+            shutdown_timeout: shutdown_timeout.into(),
             slots: (0..replicas).map(|_| Arc::default()).collect(),
             rejected: AtomicU64::new(0),
             stop: AtomicU8::new(0),
@@ -112,12 +112,14 @@ impl Control {
     }
 
     pub(crate) fn stop_deadline(&self) -> Option<Instant> {
-        self.stop_deadline.get().copied()
+        self.stop_deadline
+            .get()
+            .map(|deadline| deadline.to_instant())
     }
 
     /// Asks every replica to stop; a stronger wish replaces a weaker one, the
     /// first deadline stands.
-    pub(crate) fn request_stop(&self, stop: Stop, within: Duration) {
+    pub(crate) fn request_stop(&self, stop: Stop, within: Length) {
         self.stop_for(StopReason::Requested(stop), stop, within);
     }
 
@@ -126,12 +128,10 @@ impl Control {
         self.stop_for(cause, Stop::AfterCurrent, self.shutdown_timeout);
     }
 
-    fn stop_for(&self, cause: StopReason, stop: Stop, within: Duration) {
+    fn stop_for(&self, cause: StopReason, stop: Stop, within: Length) {
         let _ = self.cause.set(cause);
         // Before the flag: whoever sees the flag must find the deadline.
-        let now = Instant::now();
-        let deadline = now.checked_add(within).unwrap_or_else(|| now + FAR);
-        let _ = self.stop_deadline.set(deadline);
+        let _ = self.stop_deadline.set(self.clock.deadline_in(within));
         self.stop.fetch_max(stop_rank(stop), Ordering::AcqRel);
         for slot in &self.slots {
             slot.wake();
@@ -292,5 +292,87 @@ const fn stop_rank(stop: Stop) -> u8 {
     }
 }
 
-/// Stands for a deadline too far away to be expressed.
-const FAR: Duration = Duration::from_secs(60 * 60 * 24 * 365 * 30);
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    /// The second invariant, on two threads that meet as closely as they can: a
+    /// caller that gives up at the moment its request starts.
+    #[test]
+    fn a_call_said_to_be_queued_never_runs() {
+        const ROUNDS: u64 = 200_000;
+        let control = Arc::new(Control::new("racing".into(), 1, None, Duration::ZERO));
+        let round = Arc::new(AtomicU64::new(0));
+        let (to_loop, mailbox) = mpsc::sync_channel::<oneshot::Sender<()>>(64);
+
+        let run_loop = {
+            let (control, round) = (Arc::clone(&control), Arc::clone(&round));
+            std::thread::spawn(move || {
+                let mut started = Vec::new();
+                for (number, reply) in (1..).zip(mailbox) {
+                    meet(&round, number);
+                    spin(number * 7 % 40);
+                    control.slots[0].publish(stamp(number));
+                    let starts = !reply.is_closed();
+                    started.push(starts);
+                    if starts {
+                        let _ = reply.send(());
+                    }
+                    // What comes next hides this call from whoever looks late.
+                    control.slots[0].publish(stamp(ROUNDS + number));
+                }
+                started
+            })
+        };
+        let mut answered = 0;
+        let mut said_queued = Vec::new();
+        for number in 1..=ROUNDS {
+            let (sender, mut reply) = oneshot::channel();
+            to_loop.send(sender).expect("the loop runs");
+            meet(&round, number);
+            let before = control.running();
+            spin(number % 41);
+            reply.close();
+            let is_answered = reply.try_recv().is_ok();
+            answered += u64::from(is_answered);
+            spin(number / 41 % 5 * 8);
+            said_queued.push(!is_answered && !control.may_run(stamp(number), &before));
+        }
+        drop(to_loop);
+        let started = run_loop.join().expect("the loop ends");
+        for (number, (started, said_queued)) in started.iter().zip(&said_queued).enumerate() {
+            assert!(!(*started && *said_queued), "round {number}");
+        }
+        // Otherwise the two never met.
+        assert!(0 < answered && answered < ROUNDS);
+        assert!(said_queued.contains(&true));
+    }
+
+    /// Waits until both sides have come to `number`.
+    fn meet(round: &AtomicU64, number: u64) {
+        round.fetch_add(1, Ordering::AcqRel);
+        let mut spins = 0_u32;
+        while round.load(Ordering::Acquire) < 2 * number {
+            spins += 1;
+            if spins.is_multiple_of(1_000) {
+                // The other side may need this core.
+                std::thread::yield_now();
+            }
+            std::hint::spin_loop();
+        }
+    }
+
+    fn spin(times: u64) {
+        for _ in 0..times {
+            std::hint::spin_loop();
+        }
+    }
+
+    fn stamp(number: u64) -> Stamp {
+        Stamp::new(Moment::from_raw(number << 16), 0)
+    }
+}

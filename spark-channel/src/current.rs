@@ -105,6 +105,7 @@ pub(crate) fn enter(home: &mut Option<Scope>) -> Entered<'_> {
 }
 
 /// Reads the scope of this poll, if it is a handler's.
+#[inline]
 pub(crate) fn with<T>(read: impl FnOnce(&Scope) -> T) -> Option<T> {
     SCOPE.with_borrow(|current| current.as_deref().map(read))
 }

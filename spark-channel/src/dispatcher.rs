@@ -92,6 +92,7 @@ impl<M, R, C, E> SparkGenericModuleDispatcher<M, R, C, E> {
     ///     sums.request(2_u64).timeout(Duration::from_secs(1)).await
     /// }
     /// ```
+    #[inline]
     pub fn request(&self, message: impl Into<M>) -> Request<'_, M, R, C, E> {
         Request::new(self, message.into())
     }

@@ -1,6 +1,6 @@
 //! The owner's end of a module: how it is stopped, and what it reports.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
 use tokio::{
     task::JoinHandle,
@@ -9,7 +9,7 @@ use tokio::{
 
 use crate::{
     SparkChannelCancellationToken, SparkGenericModuleDispatcher, Stats, WeakDispatcher,
-    control::Control,
+    clock::Length, control::Control,
 };
 
 /// How a module is to stop. In every case it refuses new messages at once,
@@ -145,7 +145,7 @@ impl<M, R, C, E> ModuleHandle<M, R, C, E> {
     /// Panics when the runtime has no timer.
     pub async fn shutdown(self, stop: Stop) -> Report {
         let within = self.control.shutdown_timeout;
-        self.shutdown_within(stop, within).await
+        self.stop_within(stop, within).await
     }
 
     /// Stops the module and reports, within `within`.
@@ -162,12 +162,32 @@ impl<M, R, C, E> ModuleHandle<M, R, C, E> {
     ///
     /// As [`shutdown`](Self::shutdown).
     pub async fn shutdown_within(self, stop: Stop, within: Duration) -> Report {
+        self.stop_within(stop, within.into()).await
+    }
+
+    async fn stop_within(self, stop: Stop, within: Length) -> Report {
         let Self {
             dispatcher,
             control,
             mut task,
         } = self;
         control.request_stop(stop, within);
+        // Most modules stop at once: no timer for those. Unlike tokio's `yield_now`,
+        // this does not wait for the runtime's driver as well.
+        let mut yielded = false;
+        poll_fn(|cx| {
+            if std::mem::replace(&mut yielded, true) {
+                return Poll::Ready(());
+            }
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
+        if task.is_finished() {
+            return task
+                .await
+                .unwrap_or_else(|_| lost(&control, StopReason::Aborted));
+        }
         let deadline = control.stop_deadline().unwrap_or_else(Instant::now);
         if let Ok(joined) = timeout_at(deadline + GRACE, &mut task).await {
             return joined.unwrap_or_else(|_| lost(&control, StopReason::Aborted));

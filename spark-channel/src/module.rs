@@ -164,7 +164,9 @@ pub enum PanicPolicy<H> {
 pub type Factory<H> = Arc<dyn Fn() -> H + Send + Sync>;
 
 pub(crate) struct Config {
-    name: Arc<str>,
+    name: Option<Arc<str>>,
+    /// What the module is named after if it is given no name.
+    type_name: &'static str,
     capacity: usize,
     default_timeout: Option<Duration>,
     shutdown_timeout: Duration,
@@ -185,7 +187,7 @@ where
 {
     /// Names the module in errors, spans and reports. Default: the handler's type name.
     pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
-        self.config.name = name.into();
+        self.config.name = Some(name.into());
         self
     }
 
@@ -339,7 +341,8 @@ impl<H> fmt::Debug for PanicPolicy<H> {
 impl Config {
     pub(crate) fn named_after<H>() -> Self {
         Self {
-            name: short_type_name(std::any::type_name::<H>()).into(),
+            name: None,
+            type_name: std::any::type_name::<H>(),
             capacity: 64,
             default_timeout: None,
             shutdown_timeout: Duration::from_secs(15),
@@ -349,7 +352,10 @@ impl Config {
 
     pub(crate) fn control(&self, replicas: usize) -> Arc<Control> {
         Arc::new(Control::new(
-            Arc::clone(&self.name),
+            match &self.name {
+                Some(name) => Arc::clone(name),
+                None => short_type_name(self.type_name).into(),
+            },
             replicas,
             self.default_timeout,
             self.shutdown_timeout,

@@ -12,7 +12,7 @@ use std::{
     cell::Cell,
     fmt,
     future::Future,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
@@ -24,6 +24,7 @@ use tokio::{
         mpsc::{self, Permit},
         oneshot::{self, error::TryRecvError},
     },
+    task::unconstrained,
     time::{Instant, Sleep},
 };
 use tracing::{Span, level_filters::LevelFilter};
@@ -94,6 +95,7 @@ pin_project! {
 // === impl Request ===
 
 impl<'a, M, R, C, E> Request<'a, M, R, C, E> {
+    #[inline]
     pub(crate) fn new(
         dispatcher: &'a SparkGenericModuleDispatcher<M, R, C, E>,
         message: M,
@@ -178,6 +180,7 @@ where
     E: From<SparkChannelError> + Send,
 {
     /// Sends the message; waits for room first if there is none.
+    #[inline]
     fn poll_send(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -336,7 +339,8 @@ impl Timer {
     fn poll_at(mut self: Pin<&mut Self>, deadline: Moment, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             match self.as_mut().project() {
-                TimerProjection::Armed { sleep } => return sleep.poll(cx),
+                // A caller whose task has spent its budget times out all the same.
+                TimerProjection::Armed { sleep } => return pin!(unconstrained(sleep)).poll(cx),
                 _ => self.set(Self::Armed {
                     sleep: tokio::time::sleep_until(deadline.to_instant()),
                 }),
@@ -419,6 +423,7 @@ fn deadlock<M, R, C, E>(
 
 /// Puts a request into its place in the mailbox; returns its stamp and where its
 /// answer will be.
+#[inline]
 fn send<M, R, C, E>(
     dispatcher: &SparkGenericModuleDispatcher<M, R, C, E>,
     permit: Permit<'_, SparkGenericModuleMessage<M, R, C, E>>,

@@ -24,7 +24,7 @@ use tracing::Span;
 
 pub(crate) use self::mailbox::Mailbox;
 use self::{
-    guarded::{Guard, Guarded},
+    guarded::{Guard, Guarded, quietly},
     mailbox::Waited,
     running::{Caller, Ended, Running},
 };
@@ -134,7 +134,10 @@ where
             };
             match ended {
                 Ok(()) => break,
-                Err(panic) => worker.after_panic(&*panic, span.as_deref()),
+                Err(panic) => {
+                    worker.after_panic(&*panic, span.as_deref());
+                    quietly(|| drop(panic));
+                }
             }
         }
         let Worker {
@@ -144,7 +147,7 @@ where
             ..
         } = worker;
         // User code once more: what it owns is dropped here.
-        let _ = catch_unwind(AssertUnwindSafe(|| drop((handler, mailbox))));
+        quietly(|| drop((handler, mailbox)));
         finish(&control, tokens)
     }
 }
@@ -166,7 +169,7 @@ fn conclude<C: SparkChannelCancellationTrait>(control: &Control, tokens: Vec<C>)
     );
     for token in tokens {
         // The trait is the user's to implement.
-        let _ = catch_unwind(AssertUnwindSafe(|| token.cancel_execution()));
+        quietly(|| token.cancel_execution());
     }
     report
 }
@@ -220,6 +223,7 @@ where
             match stop {
                 None => {}
                 Some(Stop::Drain) => self.mailbox.close().await,
+                Some(Stop::AfterCurrent) if self.came_before_the_shutdown() => {}
                 Some(Stop::AfterCurrent | Stop::Now) => break,
             }
             match self.step() {
@@ -264,6 +268,12 @@ where
             let stopped = pin!(self.handler.stopped());
             Running::hook(stopped, &self.control).await;
         }
+    }
+
+    /// Whether the message to be handled next is older than the shutdown message that
+    /// another replica took meanwhile: then it is handled all the same.
+    fn came_before_the_shutdown(&self) -> bool {
+        self.mailbox.has_taken_from_shared() && self.control.reason() == StopReason::ShutdownMessage
     }
 
     fn after_start(&mut self, ended: Ended<Result<(), H::Error>>) {
@@ -415,12 +425,12 @@ where
                 let text = Arc::from(text);
                 // The conversion into the module's error is user code, and so is
                 // the drop of an answer nobody takes.
-                let _ = catch_unwind(AssertUnwindSafe(|| {
+                quietly(|| {
                     let _ = reply.send(Err(SparkChannelError::Panicked { text }.into()));
-                }));
+                });
             }
         }
-        if self.control.is_past_draining() {
+        if self.stopped || self.control.is_past_draining() {
             // It is stopping and handles nothing any more.
             return;
         }
@@ -432,9 +442,12 @@ where
                     self.slot.counters.restarts.bump();
                     self.started = false;
                     let old = std::mem::replace(&mut self.handler, fresh);
-                    let _ = catch_unwind(AssertUnwindSafe(|| drop(old)));
+                    quietly(|| drop(old));
                 }
-                Err(_) => self.control.stop_because(StopReason::Panicked),
+                Err(panic) => {
+                    self.control.stop_because(StopReason::Panicked);
+                    quietly(|| drop(panic));
+                }
             },
         }
     }

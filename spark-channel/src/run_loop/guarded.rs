@@ -3,12 +3,13 @@
 use std::{
     any::Any,
     future::Future,
+    mem::ManuallyDrop,
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::Pin,
+    pin::{Pin, pin},
     task::{Context, Poll, Waker},
 };
 
-use tokio::time::Sleep;
+use tokio::{task::unconstrained, time::Sleep};
 use tracing::Span;
 
 use crate::current::{self, Scope};
@@ -79,7 +80,8 @@ impl Guard {
         let timer = self
             .timer
             .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
-        let passes = timer.as_mut().poll(cx).is_ready();
+        // A handler that spends its task's budget must not keep time from passing.
+        let passes = pin!(unconstrained(timer)).poll(cx).is_ready();
         if passes {
             control.pass_deadline();
         }
@@ -122,10 +124,21 @@ impl<F: Future<Output = ()>> Future for Guarded<'_, F> {
                     // What the future holds may panic again while it is dropped; the
                     // first panic is the one to report.
                     let turn = &mut this.turn;
-                    let _ = catch_unwind(AssertUnwindSafe(|| turn.set(None)));
+                    quietly(|| turn.set(None));
                     return Poll::Ready(Err(panic));
                 }
             }
+        }
+    }
+}
+
+/// Runs user code whose panic has nobody to go to.
+pub(super) fn quietly(run: impl FnOnce()) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
+        // A panic's payload is the user's as well, and may panic when it is dropped.
+        if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+            // So might this one, without an end: it is leaked.
+            let _ = ManuallyDrop::new(again);
         }
     }
 }

@@ -1,14 +1,10 @@
 //! Taking messages: a few at a time from a mailbox of one's own, one at a time
 //! from a mailbox shared with other replicas.
 
-use std::{
-    future::{Future, poll_fn},
-    pin::pin,
-    sync::Arc,
-    task::Poll,
-};
+use std::{future::poll_fn, sync::Arc, task::Poll};
 
 use tokio::sync::{Mutex, mpsc};
+use tokio_util::sync::ReusableBoxFuture;
 
 use crate::control::Slot;
 
@@ -35,7 +31,11 @@ enum Source<T> {
         receiver: mpsc::Receiver<T>,
         batch: usize,
     },
-    Shared(Arc<Mutex<mpsc::Receiver<T>>>),
+    Shared {
+        receiver: Arc<Mutex<mpsc::Receiver<T>>>,
+        /// The wait for a message, in a box that each wait uses again.
+        receiving: ReusableBoxFuture<'static, Option<(T, usize)>>,
+    },
 }
 
 // === impl Mailbox ===
@@ -48,16 +48,22 @@ impl<T> Mailbox<T> {
         Self::new(Source::Own { receiver, batch })
     }
 
-    pub(crate) fn shared(receiver: Arc<Mutex<mpsc::Receiver<T>>>) -> Self {
-        Self::new(Source::Shared(receiver))
-    }
-
     fn new(source: Source<T>) -> Self {
         Self {
             source,
             taken: Vec::new(),
             closed: false,
         }
+    }
+}
+
+impl<T: Send + 'static> Mailbox<T> {
+    pub(crate) fn shared(receiver: Arc<Mutex<mpsc::Receiver<T>>>) -> Self {
+        let receiving = ReusableBoxFuture::new(receive(Arc::clone(&receiver)));
+        Self::new(Source::Shared {
+            receiver,
+            receiving,
+        })
     }
 
     /// A message that has been received, if any.
@@ -67,6 +73,11 @@ impl<T> Mailbox<T> {
     #[inline]
     pub(crate) fn take(&mut self) -> Option<T> {
         self.taken.pop()
+    }
+
+    /// Whether a message has been taken out of a mailbox that others take from too.
+    pub(crate) fn has_taken_from_shared(&self) -> bool {
+        matches!(self.source, Source::Shared { .. }) && !self.taken.is_empty()
     }
 
     /// Waits until there is a message to take, or `interrupted` says not to.
@@ -80,10 +91,18 @@ impl<T> Mailbox<T> {
                 // Whoever wakes an idle module has most often sent one message.
                 // Taking it alone is cheaper than finding out that it is alone.
                 let mut limit = *batch;
+                if self.taken.capacity() == 0 {
+                    // Room for one: an idle module need not pay for a batch.
+                    self.taken.reserve_exact(1);
+                }
                 let count =
                     poll_fn(
                         |cx| match receiver.poll_recv_many(cx, &mut self.taken, limit) {
-                            Poll::Pending if interrupted() => Poll::Ready(None),
+                            // Also pending, with messages waiting, is a task whose
+                            // budget is spent; it is woken again at once.
+                            Poll::Pending if interrupted() && receiver.is_empty() => {
+                                Poll::Ready(None)
+                            }
                             Poll::Pending => {
                                 limit = 1;
                                 Poll::Pending
@@ -95,22 +114,42 @@ impl<T> Mailbox<T> {
                 let Some(count) = count else {
                     return Waited::Interrupted;
                 };
-                slot.counters.saw_depth(count + receiver.len());
+                // Only a full batch leaves anything behind that is worth counting.
+                let left = if count == *batch { receiver.len() } else { 0 };
+                slot.counters.saw_depth(count + left);
                 if count > 1 {
                     // Taken from the back, in order.
                     self.taken.reverse();
                 }
             }
-            Source::Shared(receiver) => {
-                let mut receiving = pin!(async { receiver.lock().await.recv().await });
-                let received = poll_fn(|cx| match receiving.as_mut().poll(cx) {
+            Source::Shared {
+                receiver,
+                receiving,
+            } => {
+                let received = poll_fn(|cx| match receiving.poll(cx) {
                     Poll::Pending if interrupted() => Poll::Ready(None),
                     polled => polled.map(Some),
                 })
                 .await;
+                // Also when interrupted: the old wait may hold the lock.
+                receiving.set(receive(Arc::clone(receiver)));
                 match received {
-                    None => return Waited::Interrupted,
-                    Some(message) => self.taken.extend(message),
+                    None => {
+                        // Also pending, with messages waiting, is a task whose budget is
+                        // spent. If the lock is taken, another replica sees to them.
+                        let Ok(mut receiver) = receiver.try_lock() else {
+                            return Waited::Interrupted;
+                        };
+                        let Ok(message) = receiver.try_recv() else {
+                            return Waited::Interrupted;
+                        };
+                        self.taken.push(message);
+                    }
+                    Some(None) => {}
+                    Some(Some((message, left))) => {
+                        slot.counters.saw_depth(1 + left);
+                        self.taken.push(message);
+                    }
                 }
             }
         }
@@ -130,10 +169,17 @@ impl<T> Mailbox<T> {
             Source::Own { receiver, .. } => receiver.close(),
             // A replica that waits for a message holds the lock, and lets go of it
             // because it is told to stop as well.
-            Source::Shared(receiver) => receiver.lock().await.close(),
+            Source::Shared { receiver, .. } => receiver.lock().await.close(),
         }
         self.closed = true;
     }
+}
+
+/// The next message, and how many are left behind it.
+async fn receive<T>(receiver: Arc<Mutex<mpsc::Receiver<T>>>) -> Option<(T, usize)> {
+    let mut receiver = receiver.lock().await;
+    let message = receiver.recv().await?;
+    Some((message, receiver.len()))
 }
 
 /// More than sixteen at once measured no better.

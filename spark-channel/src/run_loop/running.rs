@@ -92,6 +92,7 @@ impl<'a, F: Future> Running<'a, F, ()> {
 impl<F: Future, V> Future for Running<'_, F, V> {
     type Output = Ended<F::Output>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let entered = this.span.as_ref().map(|span| span.enter());
