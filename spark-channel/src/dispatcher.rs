@@ -212,9 +212,7 @@ impl<M, R, C, E> SparkGenericModuleDispatcher<M, R, C, E> {
     pub fn stats(&self) -> Option<Stats> {
         let capacity = self.sender.max_capacity();
         let depth = capacity - self.sender.capacity();
-        self.control
-            .as_ref()
-            .map(|control| control.stats(depth, capacity))
+        self.control.as_ref().map(|control| control.stats(depth))
     }
 
     /// A dispatcher that does not keep the module alive.

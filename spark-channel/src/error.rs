@@ -83,6 +83,9 @@ pub enum Stage {
 
 /// A send that was refused, with the message it was refused for.
 ///
+/// An error like any other; `?` into an `eyre::Report` asks for a message that is
+/// `Sync`. For others there is `.map_err(|refused| refused.reason)`.
+///
 /// ```
 /// use spark_channel::{Refused, SparkChannelError};
 ///

@@ -233,7 +233,7 @@ fn lost(control: &Control, reason: StopReason) -> Report {
         module: Arc::clone(&control.name),
         reason,
         deadline_passed: control.deadline_passed(),
-        stats: control.stats(0, 0),
+        stats: control.stats(0),
     }
 }
 

@@ -103,7 +103,7 @@ where
     C: SparkChannelCancellationTrait + Send + 'static,
 {
     let config = module::Config::named_after::<H>();
-    let control = config.control(1);
+    let control = config.control(1, receiver.max_capacity());
     let mailbox = run_loop::Mailbox::own(receiver);
     let worker = run_loop::Worker::new(
         handler.into_handler(),

@@ -266,18 +266,19 @@ where
         let (sender, receiver) = mpsc::channel(config.capacity);
         let (control, task) = match start {
             Start::One(handler) => {
-                let control = config.control(1);
+                let control = config.control(1, config.capacity);
                 let mailbox = Mailbox::own(receiver);
                 let worker =
                     Worker::new(handler, policy, &config, mailbox, Arc::clone(&control), 0);
                 (control, tokio::spawn(run_loop::run_one(worker)))
             }
             Start::Pool(replicas, factory) => {
-                let control = config.control(replicas.get());
+                let control = config.control(replicas.get(), config.capacity);
                 let receiver = Arc::new(tokio::sync::Mutex::new(receiver));
+                let notice = run_loop::stop_at_shutdown(Arc::clone(&control));
                 let workers: Vec<_> = (0..replicas.get())
                     .map(|slot| {
-                        let mailbox = Mailbox::shared(Arc::clone(&receiver));
+                        let mailbox = Mailbox::shared(Arc::clone(&receiver), notice.clone());
                         let control = Arc::clone(&control);
                         Worker::new(factory(), policy.clone(), &config, mailbox, control, slot)
                     })
@@ -350,13 +351,14 @@ impl Config {
         }
     }
 
-    pub(crate) fn control(&self, replicas: usize) -> Arc<Control> {
+    pub(crate) fn control(&self, replicas: usize, capacity: usize) -> Arc<Control> {
         Arc::new(Control::new(
             match &self.name {
                 Some(name) => Arc::clone(name),
                 None => short_type_name(self.type_name).into(),
             },
             replicas,
+            capacity,
             self.default_timeout,
             self.shutdown_timeout,
         ))

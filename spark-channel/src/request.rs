@@ -146,7 +146,7 @@ impl<'a, M, R, C, E> Request<'a, M, R, C, E> {
     ///
     /// Inside of a handler the deadline of the request being handled still
     /// holds, if it is earlier. Timeouts of a second or more may be late by up to
-    /// 20 ms; none is ever early. Has no effect on a request already sent by
+    /// 20 ms; none is early by more than 15 µs. Has no effect on a request already sent by
     /// [`try_request`](SparkGenericModuleDispatcher::try_request).
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.limit = Limit::Timeout(timeout.into());

@@ -22,7 +22,7 @@ use std::{
 use tokio::task::JoinSet;
 use tracing::Span;
 
-pub(crate) use self::mailbox::Mailbox;
+pub(crate) use self::mailbox::{Mailbox, Notice};
 use self::{
     guarded::{Guard, Guarded, quietly},
     mailbox::Waited,
@@ -76,6 +76,22 @@ enum Step<M> {
     Next,
     /// No message has been received.
     Wait,
+}
+
+/// Stops a pool when the shutdown message is taken, and not only when the replica
+/// that took it comes to handle it: the message behind it is not to be started.
+pub(crate) fn stop_at_shutdown<M, R, C, E>(
+    control: Arc<Control>,
+) -> Notice<SparkGenericModuleMessage<M, R, C, E>> {
+    Arc::new(move |message| {
+        let in_time = !control.is_past_draining();
+        if let SparkGenericModuleMessage::Shutdown(_) = message
+            && control.stop().is_none()
+        {
+            control.stop_because(StopReason::ShutdownMessage);
+        }
+        in_time
+    })
 }
 
 /// Runs a module of one replica to its end.
@@ -158,7 +174,7 @@ fn conclude<C: SparkChannelCancellationTrait>(control: &Control, tokens: Vec<C>)
         module: Arc::clone(&control.name),
         reason: control.reason(),
         deadline_passed: control.deadline_passed(),
-        stats: control.stats(0, 0),
+        stats: control.stats(0),
     };
     tracing::debug!(
         module = &*report.module,
@@ -214,7 +230,7 @@ where
             self.duty = Duty::Starting;
             let ended = {
                 let started = pin!(self.handler.started());
-                Running::command(started, &self.control).await
+                Running::command(started, &self.control, &mut self.mailbox).await
             };
             self.after_start(ended);
         }
@@ -232,14 +248,15 @@ where
                         let request = pin!(self.handler.handle_request(message));
                         let caller =
                             Caller::new(&self.slot, self.duty.reply(), self.drop_abandoned);
-                        Running::request(request, &self.control, caller, span).await
+                        Running::request(request, &self.control, &mut self.mailbox, caller, span)
+                            .await
                     };
                     self.answer(ended);
                 }
                 Step::Command(message) => {
                     let ended = {
                         let command = pin!(self.handler.handle_command(message));
-                        Running::command(command, &self.control).await
+                        Running::command(command, &self.control, &mut self.mailbox).await
                     };
                     self.after_command(ended);
                 }
@@ -247,6 +264,8 @@ where
                 Step::Wait => {
                     let told_to_stop = || self.control.stop() != stop;
                     if self.mailbox.wait(&self.slot, told_to_stop).await == Waited::Ended {
+                        // Nobody is left who could send; this bounds the stopping.
+                        self.control.stop_because(StopReason::NoDispatchers);
                         break;
                     }
                 }
@@ -266,14 +285,14 @@ where
         if !self.stopped {
             self.stopped = true;
             let stopped = pin!(self.handler.stopped());
-            Running::hook(stopped, &self.control).await;
+            Running::hook(stopped, &self.control, &mut self.mailbox).await;
         }
     }
 
     /// Whether the message to be handled next is older than the shutdown message that
     /// another replica took meanwhile: then it is handled all the same.
     fn came_before_the_shutdown(&self) -> bool {
-        self.mailbox.has_taken_from_shared() && self.control.reason() == StopReason::ShutdownMessage
+        self.mailbox.has_taken_in_time() && self.control.reason() == StopReason::ShutdownMessage
     }
 
     fn after_start(&mut self, ended: Ended<Result<(), H::Error>>) {
@@ -398,7 +417,7 @@ where
                     return;
                 }
                 let undelivered = pin!(self.handler.undelivered(command));
-                Running::hook(undelivered, &self.control).await;
+                Running::hook(undelivered, &self.control, &mut self.mailbox).await;
             }
             SparkGenericModuleMessage::Shutdown(token) => self.accept_shutdown(token),
         }

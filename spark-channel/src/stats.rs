@@ -39,7 +39,7 @@ pub struct Stats {
     pub rejected: u64,
     /// Messages in the mailbox now.
     pub depth: usize,
-    /// The most messages seen waiting at once.
+    /// The most messages seen waiting at once, looked at when messages are taken.
     pub high_water: usize,
     /// The mailbox's bound, in messages.
     pub capacity: usize,

@@ -1,7 +1,9 @@
 //! The body type of requests and answers alike.
 
 use std::{
+    cell::Cell,
     fmt,
+    marker::PhantomData,
     pin::Pin,
     sync::{
         Arc,
@@ -18,7 +20,8 @@ use hyper::body::Incoming;
 /// [`HttpServer`](crate::HttpServer) hands it to its service.
 ///
 /// Made from text or bytes with `From`. It implements [`http_body::Body`], so
-/// tower services of other crates, an axum `Router` among them, take and return it.
+/// tower services of other crates, an axum `Router` among them, take and return it. It is `Send`
+/// and, so that any stream can become one, not `Sync`.
 ///
 /// ```
 /// use http_body::Body as _;
@@ -27,7 +30,7 @@ use hyper::body::Incoming;
 /// assert_eq!(Body::from("hello").size_hint().exact(), Some(5));
 /// ```
 #[derive(Default)]
-pub struct Body(Inner);
+pub struct Body(Inner, NotSync);
 
 /// The body could not be read to its end: the client left, broke the protocol,
 /// or the transport failed.
@@ -37,6 +40,9 @@ pub struct BodyError {
     #[source]
     source: hyper::Error,
 }
+
+/// Streams that come may not be `Sync`, and a body is read by one reader anyway.
+type NotSync = PhantomData<Cell<()>>;
 
 #[derive(Default)]
 enum Inner {
@@ -64,7 +70,11 @@ impl Body {
 
     /// A body from a connection, which learns from `unread` that bytes were left over.
     pub(crate) fn incoming(body: Incoming, unread: Arc<AtomicBool>) -> Self {
-        Self(Inner::Incoming(Received { body, unread }))
+        Self::new(Inner::Incoming(Received { body, unread }))
+    }
+
+    const fn new(inner: Inner) -> Self {
+        Self(inner, PhantomData)
     }
 
     /// The bytes of a body that is in memory.
@@ -119,7 +129,7 @@ impl From<Bytes> for Body {
         if bytes.is_empty() {
             Self::empty()
         } else {
-            Self(Inner::Full(bytes))
+            Self::new(Inner::Full(bytes))
         }
     }
 }

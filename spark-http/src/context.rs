@@ -1,24 +1,26 @@
 //! What a handler and a codec can see of a request beside its body.
 
-use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use http::{Extensions, HeaderMap, HeaderValue, Method, Uri, request::Parts};
 use tokio::time::Instant;
+
+use crate::Address;
 
 /// What is known of a request beside its body.
 pub struct Context {
     parts: Parts,
     handler: Arc<str>,
     request_id: HeaderValue,
-    deadline: Instant,
+    deadline: Option<Instant>,
 }
 
 /// The client's address, as a request extension.
 ///
 /// [`HttpServer`](crate::HttpServer) adds it to every request. Another server, or a
 /// layer that trusts a proxy's header, may add or replace it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PeerAddr(pub SocketAddr);
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerAddr(pub Address);
 
 // === impl Context ===
 
@@ -27,7 +29,7 @@ impl Context {
         parts: Parts,
         handler: Arc<str>,
         request_id: HeaderValue,
-        deadline: Instant,
+        deadline: Option<Instant>,
     ) -> Self {
         Self {
             parts,
@@ -75,8 +77,8 @@ impl Context {
 
     /// The client's address, if whoever accepted the connection [told](PeerAddr).
     #[must_use]
-    pub fn peer(&self) -> Option<SocketAddr> {
-        self.extensions().get().map(|&PeerAddr(address)| address)
+    pub fn peer(&self) -> Option<&Address> {
+        self.extensions().get().map(|PeerAddr(address)| address)
     }
 
     /// The value of the answer's `x-request-id`: the client's own if it sent a
@@ -87,16 +89,19 @@ impl Context {
         self.request_id.to_str().unwrap_or_default()
     }
 
-    /// When the client gets an answer whether the handler is done or not.
+    /// When the client gets an answer whether the handler is done or not; `None` if the handler
+    /// has no timeout.
     #[must_use]
-    pub fn deadline(&self) -> Instant {
+    pub fn deadline(&self) -> Option<Instant> {
         self.deadline
     }
 
-    /// How much is left until the [`deadline`](Self::deadline); zero once it has passed.
+    /// How much is left until the [`deadline`](Self::deadline); zero once it has passed,
+    /// `None` if there is none.
     #[must_use]
-    pub fn remaining(&self) -> Duration {
-        self.deadline.saturating_duration_since(Instant::now())
+    pub fn remaining(&self) -> Option<Duration> {
+        let deadline = self.deadline?;
+        Some(deadline.saturating_duration_since(Instant::now()))
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! | status | when |
 //! |---|---|
-//! | 400 | bad name, bad body, invalid UTF-8 for a text codec, a body cut in the middle |
+//! | 400 | bad name, bad body, none or several `Host`, invalid UTF-8 for a text codec, a body cut in the middle |
 //! | 404 | no such handler |
 //! | 405 | not the method of the route, with `Allow` |
 //! | 408 | the client is too slow |
@@ -169,7 +169,7 @@ impl ErrorAnswer {
         self
     }
 
-    /// Adds `Retry-After`, in whole seconds and at least one.
+    /// Adds `Retry-After`, in whole seconds, rounded up, and at least one.
     pub fn with_retry_after(mut self, after: Duration) -> Self {
         self.retry_after = Some(after);
         self
@@ -205,6 +205,10 @@ impl ErrorAnswer {
 
     pub(crate) fn bad_request() -> Self {
         Self::new(StatusCode::BAD_REQUEST, "not an HTTP request").closing()
+    }
+
+    pub(crate) fn bad_host() -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "exactly one host header is needed").closing()
     }
 
     pub(crate) fn bad_content_length() -> Self {
@@ -259,6 +263,13 @@ impl ErrorAnswer {
         }
     }
 
+    /// Whether an answer with `status` ends with its head.
+    pub(crate) fn forbids_body(status: StatusCode) -> bool {
+        status.is_informational()
+            || status == StatusCode::NO_CONTENT
+            || status == StatusCode::NOT_MODIFIED
+    }
+
     /// Whether the server, rather than the client, is at fault.
     pub(crate) fn is_fault(&self) -> bool {
         self.status.is_server_error()
@@ -282,7 +293,9 @@ impl ErrorAnswer {
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         if let Some(after) = self.retry_after {
-            headers.insert(RETRY_AFTER, after.as_secs().max(1).into());
+            let begun = u64::from(after.subsec_nanos() > 0);
+            let seconds = after.as_secs().saturating_add(begun).max(1);
+            headers.insert(RETRY_AFTER, seconds.into());
         }
         if let Some(allow) = self.allow {
             headers.insert(ALLOW, HeaderValue::from_static(allow));

@@ -21,7 +21,7 @@ use tower_service::Service;
 use tracing::Instrument;
 
 use crate::{
-    Answer, Codec, ConfigError, Context, ErrorAnswer, IntoAnswer, ModuleError, Route, config,
+    Answer, Codec, ConfigError, Context, ErrorAnswer, IntoAnswer, ModuleError, Route, config, due,
     request_id::{RequestIds, X_REQUEST_ID},
 };
 
@@ -194,7 +194,7 @@ impl IngressBuilder {
     }
 
     /// Answers 504 when a handler takes longer, counted from the end of the body.
-    /// Default: 120 s.
+    /// Default: 120 s. `Duration::MAX`, or anything from 30 years, means that there is no limit.
     ///
     /// A larger value lets a handler that hangs hold more connections at a time.
     pub fn handler_timeout(mut self, timeout: Duration) -> Self {
@@ -268,7 +268,7 @@ impl Inner {
         let limit = route.body_limit.unwrap_or(self.limits.body_limit);
         let body = receive::body(body, &parts.headers, limit, self.limits.body_timeout).await?;
         let timeout = route.handler_timeout.unwrap_or(self.limits.handler_timeout);
-        let deadline = Instant::now() + timeout;
+        let deadline = due::unless_never(Instant::now(), timeout);
         let span = tracing::debug_span!("http_request", handler = &**name, request_id = ?id);
         let context = Context::new(parts, Arc::clone(name), id, deadline);
         guarded(route.call(context, body)).instrument(span).await
@@ -276,8 +276,11 @@ impl Inner {
 
     fn find(&self, parts: &Parts) -> Result<&Named, ErrorAnswer> {
         let path = parts.uri.path();
-        let name =
-            name::decode(path.strip_prefix('/').unwrap_or(path)).map_err(ErrorAnswer::bad_name)?;
+        // `*` and the target of a CONNECT are none.
+        let segment = path.strip_prefix('/').ok_or("request target is no path");
+        let name = segment
+            .and_then(name::decode)
+            .map_err(ErrorAnswer::bad_name)?;
         let Some(named) = self.routes.get(&*name) else {
             return Err(ErrorAnswer::handler_not_found(&name));
         };

@@ -1,10 +1,12 @@
 #![doc = include_str!("../README.md")]
 
+mod address;
 mod answer;
 mod body;
 mod codec;
 mod config;
 mod context;
+mod due;
 mod error;
 mod ingress;
 mod request_id;
@@ -13,6 +15,7 @@ mod server;
 mod signal;
 
 pub use crate::{
+    address::Address,
     answer::{Answer, IntoAnswer, Json},
     body::{Body, BodyError},
     codec::{Codec, JsonCodec, TextCodec},

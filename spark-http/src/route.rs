@@ -108,7 +108,8 @@ impl Route {
     }
 
     /// Answers 504 when the handler takes longer, counted from the end of the body.
-    /// Default: the ingress's.
+    /// Default: the ingress's. `Duration::MAX`, or anything from 30 years, means that there is no
+    /// limit.
     pub fn handler_timeout(mut self, timeout: Duration) -> Self {
         self.handler_timeout = Some(timeout);
         self
@@ -156,7 +157,10 @@ where
     fn call(self: Arc<Self>, context: Context, body: Bytes) -> Running {
         Box::pin(async move {
             let message = self.codec.decode(&context, body)?;
-            let request = self.dispatcher.request(message).at_most(context.deadline());
+            let mut request = self.dispatcher.request(message);
+            if let Some(deadline) = context.deadline() {
+                request = request.at_most(deadline);
+            }
             match request.await {
                 Ok(response) => self.codec.encode(&context, response),
                 Err(error) => Err((self.classify)(error)),
@@ -173,7 +177,11 @@ where
     fn call(self: Arc<Self>, context: Context, body: Bytes) -> Running {
         Box::pin(async move {
             let deadline = context.deadline();
-            match timeout_at(deadline, (self.0)(context, body)).await {
+            let answering = (self.0)(context, body);
+            let Some(deadline) = deadline else {
+                return answering.await.into_answer();
+            };
+            match timeout_at(deadline, answering).await {
                 Ok(answer) => answer.into_answer(),
                 Err(_) => Err(ErrorAnswer::deadline_passed()),
             }

@@ -1,6 +1,6 @@
 //! A server on a listener of its own: its settings, its handle, and its life from bind to report.
 
-use std::{fmt::Display, io, net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{fmt::Display, io, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, ToSocketAddrs};
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 
-use crate::{Body, ConfigError, ShutdownSignals, config};
+use crate::{Address, Body, ConfigError, ShutdownSignals, config};
 
 mod accept;
 mod connection;
@@ -51,7 +51,7 @@ pub use report::DrainReport;
 #[must_use = "a server answers nobody until it serves"]
 pub struct HttpServer {
     listener: TcpListener,
-    address: SocketAddr,
+    address: Address,
     settings: Arc<Settings>,
     handle: ServerHandle,
 }
@@ -129,8 +129,8 @@ impl HttpServer {
 
     /// The address it listens on, with the port the operating system chose if it was asked to.
     #[must_use]
-    pub fn local_addr(&self) -> SocketAddr {
-        self.address
+    pub fn local_addr(&self) -> &Address {
+        &self.address
     }
 
     /// What tells this server to stop.
@@ -148,7 +148,8 @@ impl HttpServer {
     /// requests that come now are answered 503, on connections that close; those under way are
     /// finished and their answers written out; then idle connections are closed. After the
     /// [drain timeout](HttpServerBuilder::drain_timeout), or once the handle
-    /// [cuts](ServerHandle::cut), whatever is left is dropped and counted.
+    /// [cuts](ServerHandle::cut), whatever is left is dropped and counted. A handler that blocks
+    /// its thread cannot be dropped: half a second later it is left to itself, and counted.
     ///
     /// A connection that cannot be accepted (out of file descriptors) is tried again after a
     /// pause that grows to a second; it never ends the server.
@@ -246,7 +247,9 @@ impl HttpServerBuilder {
         self
     }
 
-    /// Bounds the time between being told to stop and having stopped. Default: 15 s.
+    /// Bounds the time between being told to stop and dropping what is left. Default: 15 s.
+    ///
+    /// A larger value lets a handler that hangs hold up the end of the process for longer.
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {
         self.settings.drain_timeout = timeout;
         self
@@ -284,7 +287,7 @@ impl HttpServerBuilder {
         };
         Ok(HttpServer {
             listener,
-            address: bound,
+            address: bound.into(),
             settings: Arc::new(self.settings),
             handle: ServerHandle {
                 drain: CancellationToken::new(),

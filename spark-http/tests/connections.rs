@@ -1,10 +1,13 @@
 //! Raw connections: slow, broken and hostile clients, over a real socket.
 
-use std::{num::NonZeroUsize, time::Duration};
+use std::{io, num::NonZeroUsize, time::Duration};
 
 use spark_channel::{Stop, spawn_module};
 use spark_http::{Answer, BindError, Body, ConfigError, HttpServer, Ingress, TextCodec};
-use tokio::sync::mpsc;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    sync::mpsc,
+};
 use tower::ServiceExt as _;
 
 use crate::{
@@ -155,9 +158,7 @@ async fn a_client_that_does_not_read_is_cut() {
     let mut client = serving.connect().await;
     client.post("huge", "").await;
     // The drain waits for the answer to go out, which it never does.
-    client
-        .stream
-        .readable()
+    within(client.stream.readable())
         .await
         .expect("the answer has begun");
     let report = serving.drain().await;
@@ -169,15 +170,19 @@ async fn a_client_that_does_not_read_is_cut() {
 async fn a_body_over_its_limit_is_a_413_that_arrives() {
     let gated = Gated::open();
     let serving = serve(HttpServer::builder(), echo(&gated)).await;
-    let announced = "POST /echo HTTP/1.1\r\nhost: t\r\ncontent-length: 100000\r\n\r\n";
-    let chunked = "POST /echo HTTP/1.1\r\nhost: t\r\ntransfer-encoding: chunked\r\n\r\n186a0\r\n";
+    let announced = "POST /echo HTTP/1.1\r\nhost: t\r\ncontent-length: 10000000\r\n\r\n";
+    let chunked = "POST /echo HTTP/1.1\r\nhost: t\r\ntransfer-encoding: chunked\r\n\r\n989680\r\n";
+    // More than the sockets' buffers hold, so that the answer is there before the body is sent.
+    let body = vec![b'x'; 10_000_000];
     for head in [announced, chunked] {
         let mut client = serving.connect().await;
         client.send(head).await;
-        client.send("x".repeat(100_000)).await;
+        let sent = within(client.stream.write_all(&body)).await;
+        sent.expect("neither refused nor reset");
         let reply = client.reply().await;
         assert_eq!((reply.status, reply.closes()), (413, true));
-        client.closed().await;
+        let end: io::Result<usize> = within(client.stream.read(&mut [0])).await;
+        assert_eq!(end.expect("an end rather than a reset"), 0);
     }
     assert_eq!(gated.runs(), 0);
 }
@@ -231,9 +236,12 @@ async fn a_client_that_leaves_while_queued_is_skipped_by_the_module() {
     gated.has_started().await;
     let mut leaving = serving.connect().await;
     leaving.post("m", "leaves").await;
-    while module.stats().depth == 0 {
-        tokio::task::yield_now().await;
-    }
+    within(async {
+        while module.stats().depth == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 
     drop(leaving);
     within(ends.recv())
@@ -284,8 +292,7 @@ async fn two_servers_live_in_one_process_and_end_apart() {
 
 #[tokio::test]
 async fn a_service_that_fails_is_a_500_without_its_reason() {
-    let service =
-        tower::service_fn(|_| async { Err::<Answer, _>(std::io::Error::other("secret")) });
+    let service = tower::service_fn(|_| async { Err::<Answer, _>(io::Error::other("secret")) });
     let serving = serve(HttpServer::builder(), service).await;
     let mut client = serving.connect().await;
     client.post("any", "").await;
@@ -300,7 +307,7 @@ async fn a_service_that_fails_is_a_500_without_its_reason() {
 #[tokio::test]
 async fn an_address_in_use_is_an_error_that_names_it() {
     let taken = HttpServer::bind("127.0.0.1:0").await.expect("a free port");
-    let error = HttpServer::bind(taken.local_addr())
+    let error = HttpServer::bind(taken.local_addr().to_string())
         .await
         .expect_err("taken");
     assert!(error.is_address_in_use());
@@ -309,6 +316,26 @@ async fn an_address_in_use_is_an_error_that_names_it() {
         format!("cannot listen on {}", taken.local_addr())
     );
     assert!(HttpServer::bind("no address").await.is_err());
+}
+
+#[tokio::test]
+async fn settings_may_be_as_large_as_their_types() {
+    let longest = Duration::MAX;
+    for builder in [
+        HttpServer::builder().head_timeout(longest),
+        HttpServer::builder().keep_alive(longest),
+        HttpServer::builder().write_timeout(longest),
+        HttpServer::builder().drain_timeout(longest),
+        HttpServer::builder().connections_max(NonZeroUsize::MAX),
+    ] {
+        let serving = serve(builder, echo(&Gated::open())).await;
+        let mut client = serving.connect().await;
+        for _ in 0..2 {
+            client.post("echo", "").await;
+            assert_eq!(client.reply().await.status, 200);
+        }
+        assert_eq!(serving.drain().await.served, 2);
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! The error table: which failure is answered with what, and what never leaves the process.
 
-use std::{error::Error, sync::Arc};
+use std::{error::Error, sync::Arc, time::Duration};
 
 use eyre::WrapErr as _;
 use http::StatusCode;
@@ -120,6 +120,29 @@ async fn an_own_error_type_chooses_its_status() {
 async fn a_status_that_is_no_error_becomes_a_500() {
     let reply = answer_to(|| ErrorAnswer::new(StatusCode::SWITCHING_PROTOCOLS, "odd")).await;
     assert_eq!(reply.status, 500);
+}
+
+#[tokio::test]
+async fn a_client_is_told_to_come_back_not_a_moment_too_early() {
+    let full =
+        |after| ErrorAnswer::new(StatusCode::SERVICE_UNAVAILABLE, "full").with_retry_after(after);
+    let ingress = Ingress::builder()
+        .handler_fn("fail", move |context: Context, _| async move {
+            let millis = context.query().and_then(|query| query.parse().ok());
+            full(Duration::from_millis(millis.expect("a number")))
+        })
+        .build()
+        .expect("valid");
+    for (millis, seconds) in [
+        (0, "1"),
+        (999, "1"),
+        (1_000, "1"),
+        (1_001, "2"),
+        (2_500, "3"),
+    ] {
+        let reply = call(&ingress, post(&format!("/fail?{millis}"), "")).await;
+        assert_eq!(reply.headers["retry-after"], seconds, "{millis}");
+    }
 }
 
 #[tokio::test]

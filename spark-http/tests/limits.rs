@@ -166,6 +166,32 @@ async fn a_handler_function_is_dropped_at_its_deadline() {
     assert_eq!(start.elapsed().as_secs(), 3);
 }
 
+#[tokio::test]
+async fn a_timeout_as_long_as_a_duration_is_none() {
+    let longest = Duration::MAX;
+    let look = |context: spark_http::Context, _| async move {
+        format!("{:?} {:?}", context.deadline(), context.remaining())
+    };
+    let module = spawn_module(Gated::open()).dispatcher();
+    let builders = [
+        Ingress::builder()
+            .handler_timeout(longest)
+            .handler_fn("look", look),
+        Ingress::builder().route("look", Route::handler_fn(look).handler_timeout(longest)),
+    ];
+    for builder in builders {
+        let ingress = builder
+            .body_timeout(longest)
+            .module("m", TextCodec, module.clone())
+            .build()
+            .expect("valid");
+        let body = request(None, chunks(&["in time"], Then::End));
+        assert_eq!(call(&ingress, body).await.status, 200);
+        let reply = call(&ingress, post("/look", "")).await;
+        assert_eq!(reply.message(), "None None");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_deadline_in_the_queue_means_that_the_handler_never_started() {
     let gated = Gated::closed();

@@ -53,6 +53,22 @@ async fn anything_but_one_known_segment_is_a_404() {
 }
 
 #[tokio::test]
+async fn a_target_that_is_no_path_is_a_400() {
+    let ingress = named(&["*", "plain"]).build().expect("valid");
+    for (method, target) in [
+        (Method::POST, "*"),
+        (Method::OPTIONS, "*"),
+        (Method::CONNECT, "plain:80"),
+    ] {
+        let request = Request::builder().method(&method).uri(target);
+        let reply = call(&ingress, request.body(Body::empty()).expect("a request")).await;
+        assert_eq!(reply.status, 400, "{method} {target}");
+    }
+    let absolute = post("http://host/plain", "");
+    assert_eq!(call(&ingress, absolute).await.status, 200);
+}
+
+#[tokio::test]
 async fn an_unknown_name_is_echoed_shortened_and_escaped() {
     let ingress = named(&["plain"]).build().expect("valid");
     let reply = call(&ingress, post("/%22%0A%3Cx%3E", "")).await;
@@ -123,11 +139,11 @@ async fn a_handler_function_sees_the_request_around_its_body() {
             context.handler(),
             context.query(),
             context.headers().get("x-extra"),
-            context.peer(),
+            context.peer().map(ToString::to_string),
             context.request_id(),
             body.len(),
         );
-        assert!(context.remaining() > Duration::from_secs(100));
+        assert!(context.remaining() > Some(Duration::from_secs(100)));
         Json([seen])
     };
     let ingress = Ingress::builder()
@@ -142,10 +158,10 @@ async fn a_handler_function_sees_the_request_around_its_body() {
         .headers_mut()
         .insert("x-request-id", "id-1".parse().expect("a value"));
     let peer: SocketAddr = "192.0.2.1:9".parse().expect("an address");
-    request.extensions_mut().insert(PeerAddr(peer));
+    request.extensions_mut().insert(PeerAddr(peer.into()));
 
     let reply = call(&ingress, request).await;
-    let expected = r#"POST look Some("a=%20") Some("1") Some(192.0.2.1:9) id-1 4"#;
+    let expected = r#"POST look Some("a=%20") Some("1") Some("192.0.2.1:9") id-1 4"#;
     assert_eq!(reply.json, serde_json::json!([expected]));
 }
 
@@ -200,6 +216,9 @@ fn public_types_can_be_sent_and_shared() {
     static_assertions::assert_impl_all!(Route: Clone, Send, Sync);
     static_assertions::assert_impl_all!(ErrorAnswer: Clone, Send, Sync, std::error::Error);
     static_assertions::assert_impl_all!(Context: Send, Sync);
+    static_assertions::assert_impl_all!(spark_http::Address: Clone, Send, Sync, std::fmt::Display);
+    static_assertions::assert_impl_all!(Body: Send, Unpin);
+    static_assertions::assert_not_impl_any!(Body: Sync);
     static_assertions::assert_impl_all!(spark_http::HttpServer: Send, Sync);
     static_assertions::assert_impl_all!(spark_http::Answering: Send, Unpin);
 }

@@ -109,8 +109,9 @@ async fn panic_text_does_not_reach_clients() {
 async fn the_address_is_not_fixed() {
     let address: SocketAddr = "127.0.0.1:0".parse().expect("an address");
     let server = HttpServer::bind(address).await.expect("a free port");
-    assert!(server.local_addr().ip().is_loopback());
-    assert_ne!(server.local_addr().port(), 0);
+    let bound = server.local_addr().as_socket_addr().expect("TCP");
+    assert!(bound.ip().is_loopback());
+    assert_ne!(bound.port(), 0);
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@
 //! curl http://127.0.0.1:8080/orders -H 'content-type: application/json' -d '{"item":"lamp","quantity":2}'
 //! ```
 
-use std::process::ExitCode;
+use std::{fmt, io::Write as _, process::ExitCode};
 
 use spark_channel::{Stop, module, pool};
 use spark_http::{HttpServer, ShutdownSignals};
@@ -45,7 +45,7 @@ async fn main() -> ExitCode {
             Err(error) => error.report(),
         },
         Ok(None) => {
-            println!("{}", options::USAGE);
+            say(format_args!("{}", options::USAGE));
             ExitCode::SUCCESS
         }
         Err(error) => error.report(),
@@ -68,13 +68,15 @@ async fn run(options: Options) -> Result<(), StartError> {
 
     // Run, until a signal comes and the requests under way are answered.
     let address = server.local_addr();
-    println!("listening on http://{address}");
-    println!("curl http://{address}/echo -d 'hello, Spark'");
+    say(format_args!("listening on http://{address}"));
+    say(format_args!("curl http://{address}/echo -d 'hello, Spark'"));
     let json = r#"{"item":"lamp","quantity":2}"#;
-    println!("curl http://{address}/orders -H 'content-type: application/json' -d '{json}'");
-    println!("curl http://{address}/audit -d 'last 5'");
+    say(format_args!(
+        "curl http://{address}/orders -H 'content-type: application/json' -d '{json}'"
+    ));
+    say(format_args!("curl http://{address}/audit -d 'last 5'"));
     let served = server.serve_until(ingress, &mut signals).await;
-    println!("http: {served}");
+    say(format_args!("http: {served}"));
 
     // Shut down: callers before those they call, so that nobody finds a door closed.
     // Each module is bound by its shutdown timeout; a further signal ends the wait.
@@ -87,7 +89,7 @@ async fn run(options: Options) -> Result<(), StartError> {
             audit.shutdown(Stop::Drain).await,
         ] {
             let stats = report.stats;
-            println!(
+            say(format_args!(
                 "{}: handled={} failed={} abandoned={} returned={} undelivered={}",
                 report.module,
                 stats.handled,
@@ -95,7 +97,7 @@ async fn run(options: Options) -> Result<(), StartError> {
                 stats.abandoned,
                 stats.returned,
                 stats.undelivered
-            );
+            ));
         }
     };
     tokio::select! {
@@ -103,4 +105,10 @@ async fn run(options: Options) -> Result<(), StartError> {
         () = signals.recv() => eprintln!("quickstart: stopped before every module had drained"),
     }
     Ok(())
+}
+
+/// As `println!`, which panics when nobody reads any more (`quickstart | head -1`): the modules
+/// would not be drained.
+fn say(line: fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }

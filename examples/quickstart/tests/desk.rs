@@ -23,6 +23,11 @@ struct Desk {
 impl Desk {
     /// Starts it on a free port and reads what it prints.
     fn open() -> Self {
+        Self::open_for(usize::MAX)
+    }
+
+    /// As `open`, for a reader that leaves after so many lines.
+    fn open_for(lines_max: usize) -> Self {
         let mut program = quickstart(&["--listen", "127.0.0.1:0"])
             .stdout(Stdio::piped())
             .spawn()
@@ -31,7 +36,7 @@ impl Desk {
         // A pipe cannot be read with a time limit; a channel can.
         let (sender, lines) = sync_channel(64);
         std::thread::spawn(move || {
-            for line in out.lines().map_while(Result::ok) {
+            for line in out.lines().map_while(Result::ok).take(lines_max) {
                 if sender.send(line).is_err() {
                     return;
                 }
@@ -95,13 +100,22 @@ impl Desk {
         stream
     }
 
-    fn wait_until_it_refuses(&self) {
+    /// Asks on a connection from before the signal until it is refused; says how often.
+    fn wait_until_it_drains(mut open: TcpStream) -> u128 {
         let attempts = LIMIT.as_millis() / PAUSE.as_millis();
-        let refused = (0..attempts).any(|_| {
+        let refused = (1..=attempts).find(|_| {
             std::thread::sleep(PAUSE);
-            TcpStream::connect(&self.address).is_err()
+            let nobody = b"POST /nobody HTTP/1.1\r\nhost: desk\r\ncontent-length: 0\r\n\r\n";
+            open.write_all(nobody).expect("sent");
+            let mut answer = Vec::new();
+            while answer.last() != Some(&b'}') {
+                let mut byte = [0];
+                open.read_exact(&mut byte).expect("an answer");
+                answer.extend(byte);
+            }
+            answer.starts_with(b"HTTP/1.1 503 ")
         });
-        assert!(refused, "accepts still, {LIMIT:?} after the signal");
+        refused.expect("draining within the limit")
     }
 
     fn order(&self, json: &str) -> (u16, String) {
@@ -224,9 +238,10 @@ fn sigterm_drains_everything_reports_and_exits_with_0() {
 #[test]
 fn a_request_under_way_is_finished_after_sigterm() {
     let desk = Desk::open();
+    let open = desk.connect();
     let mut under_way = desk.begin_echo(5);
     desk.signal(Signal::TERM);
-    desk.wait_until_it_refuses();
+    let asked = Desk::wait_until_it_drains(open);
     under_way.write_all(b"hello").expect("sent");
     let mut answer = String::new();
     under_way.read_to_string(&mut answer).expect("an answer");
@@ -237,8 +252,9 @@ fn a_request_under_way_is_finished_after_sigterm() {
     );
     let (status, lines) = desk.end();
     assert_eq!(status.code(), Some(0));
+    let served = format!(" served={} refused=1 ", asked + 1);
     assert!(
-        lines[0].contains("served=1") && lines[0].contains("cut=0"),
+        lines[0].contains(&served) && lines[0].contains("cut=0"),
         "{lines:?}"
     );
 }
@@ -246,14 +262,23 @@ fn a_request_under_way_is_finished_after_sigterm() {
 #[test]
 fn a_second_signal_cuts_the_drain_short() {
     let desk = Desk::open();
+    let open = desk.connect();
     let never_complete = desk.begin_echo(5);
     desk.signal(Signal::TERM);
-    desk.wait_until_it_refuses();
+    Desk::wait_until_it_drains(open);
     desk.signal(Signal::INT);
     let (status, lines) = desk.end();
     assert_eq!(status.code(), Some(0));
     assert!(lines[0].contains("cut=1"), "{lines:?}");
     drop(never_complete);
+}
+
+#[test]
+fn a_reader_that_leaves_does_not_keep_it_from_draining() {
+    let desk = Desk::open_for(1);
+    assert_eq!(desk.post("/echo", "text/plain", b"alive").0, 200);
+    desk.signal(Signal::TERM);
+    assert_eq!(desk.end().0.code(), Some(0));
 }
 
 #[test]

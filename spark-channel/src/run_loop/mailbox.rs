@@ -6,6 +6,7 @@ use std::{future::poll_fn, sync::Arc, task::Poll};
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::ReusableBoxFuture;
 
+use super::running::Doors;
 use crate::control::Slot;
 
 pub(crate) struct Mailbox<T> {
@@ -34,7 +35,10 @@ enum Source<T> {
     Shared {
         receiver: Arc<Mutex<mpsc::Receiver<T>>>,
         /// The wait for a message, in a box that each wait uses again.
-        receiving: ReusableBoxFuture<'static, Option<(T, usize)>>,
+        receiving: ReusableBoxFuture<'static, Option<Taken<T>>>,
+        notice: Notice<T>,
+        /// What `notice` said of the message taken last.
+        in_time: bool,
     },
 }
 
@@ -58,11 +62,15 @@ impl<T> Mailbox<T> {
 }
 
 impl<T: Send + 'static> Mailbox<T> {
-    pub(crate) fn shared(receiver: Arc<Mutex<mpsc::Receiver<T>>>) -> Self {
-        let receiving = ReusableBoxFuture::new(receive(Arc::clone(&receiver)));
+    /// A replica's view of a mailbox. `notice` sees each message before another
+    /// replica can take the one behind it.
+    pub(crate) fn shared(receiver: Arc<Mutex<mpsc::Receiver<T>>>, notice: Notice<T>) -> Self {
+        let receiving = ReusableBoxFuture::new(receive(Arc::clone(&receiver), notice.clone()));
         Self::new(Source::Shared {
             receiver,
             receiving,
+            notice,
+            in_time: true,
         })
     }
 
@@ -75,9 +83,10 @@ impl<T: Send + 'static> Mailbox<T> {
         self.taken.pop()
     }
 
-    /// Whether a message has been taken out of a mailbox that others take from too.
-    pub(crate) fn has_taken_from_shared(&self) -> bool {
-        matches!(self.source, Source::Shared { .. }) && !self.taken.is_empty()
+    /// Whether a message has been taken out of a mailbox that others take from too,
+    /// before one of them took the shutdown message.
+    pub(crate) fn has_taken_in_time(&self) -> bool {
+        matches!(self.source, Source::Shared { in_time: true, .. }) && !self.taken.is_empty()
     }
 
     /// Waits until there is a message to take, or `interrupted` says not to.
@@ -125,6 +134,8 @@ impl<T: Send + 'static> Mailbox<T> {
             Source::Shared {
                 receiver,
                 receiving,
+                notice,
+                in_time,
             } => {
                 let received = poll_fn(|cx| match receiving.poll(cx) {
                     Poll::Pending if interrupted() => Poll::Ready(None),
@@ -132,7 +143,7 @@ impl<T: Send + 'static> Mailbox<T> {
                 })
                 .await;
                 // Also when interrupted: the old wait may hold the lock.
-                receiving.set(receive(Arc::clone(receiver)));
+                receiving.set(receive(Arc::clone(receiver), notice.clone()));
                 match received {
                     None => {
                         // Also pending, with messages waiting, is a task whose budget is
@@ -143,12 +154,14 @@ impl<T: Send + 'static> Mailbox<T> {
                         let Ok(message) = receiver.try_recv() else {
                             return Waited::Interrupted;
                         };
+                        *in_time = notice(&message);
                         self.taken.push(message);
                     }
                     Some(None) => {}
-                    Some(Some((message, left))) => {
-                        slot.counters.saw_depth(1 + left);
-                        self.taken.push(message);
+                    Some(Some(taken)) => {
+                        slot.counters.saw_depth(1 + taken.left);
+                        *in_time = taken.in_time;
+                        self.taken.push(taken.message);
                     }
                 }
             }
@@ -176,10 +189,43 @@ impl<T: Send + 'static> Mailbox<T> {
 }
 
 /// The next message, and how many are left behind it.
-async fn receive<T>(receiver: Arc<Mutex<mpsc::Receiver<T>>>) -> Option<(T, usize)> {
+impl<T: Send + 'static> Doors for Mailbox<T> {
+    fn close_now(&mut self) {
+        match &mut self.source {
+            Source::Own { receiver, .. } => receiver.close(),
+            // Who holds the lock waits for a message, is told to stop as well, and
+            // closes when it has the lock again.
+            Source::Shared { receiver, .. } => {
+                if let Ok(mut receiver) = receiver.try_lock() {
+                    receiver.close();
+                }
+            }
+        }
+    }
+}
+
+async fn receive<T>(
+    receiver: Arc<Mutex<mpsc::Receiver<T>>>,
+    notice: Notice<T>,
+) -> Option<Taken<T>> {
     let mut receiver = receiver.lock().await;
     let message = receiver.recv().await?;
-    Some((message, receiver.len()))
+    Some(Taken {
+        in_time: notice(&message),
+        message,
+        left: receiver.len(),
+    })
+}
+
+/// Told of every message that is taken from a shared mailbox, while it is locked;
+/// says whether it came before the module was told to give back the rest.
+pub(crate) type Notice<T> = Arc<dyn Fn(&T) -> bool + Send + Sync>;
+
+/// A message out of a shared mailbox.
+struct Taken<T> {
+    message: T,
+    in_time: bool,
+    left: usize,
 }
 
 /// More than sixteen at once measured no better.

@@ -20,10 +20,18 @@ pin_project! {
         #[pin]
         future: F,
         control: &'a Control,
+        doors: &'a mut dyn Doors,
         caller: Option<Caller<'a, V>>,
         cut: Cut,
         span: Option<Box<Span>>,
     }
+}
+
+/// The mailbox, as far as a running handler's module has to do with it.
+pub(super) trait Doors: Send {
+    /// Refuses new messages, and those who wait for room, unless another replica
+    /// that holds the doors does so.
+    fn close_now(&mut self);
 }
 
 /// How a user's future ended.
@@ -52,12 +60,14 @@ impl<'a, F: Future, V> Running<'a, F, V> {
     pub(super) fn request(
         future: F,
         control: &'a Control,
+        doors: &'a mut dyn Doors,
         caller: Caller<'a, V>,
         span: Option<Box<Span>>,
     ) -> Self {
         Self {
             future,
             control,
+            doors,
             caller: Some(caller),
             cut: Cut::WhenStoppedNow,
             span,
@@ -67,10 +77,11 @@ impl<'a, F: Future, V> Running<'a, F, V> {
 
 impl<'a, F: Future> Running<'a, F, ()> {
     /// A command's handler: nobody waits for it.
-    pub(super) fn command(future: F, control: &'a Control) -> Self {
+    pub(super) fn command(future: F, control: &'a Control, doors: &'a mut dyn Doors) -> Self {
         Self {
             future,
             control,
+            doors,
             caller: None,
             cut: Cut::WhenStoppedNow,
             span: None,
@@ -78,10 +89,11 @@ impl<'a, F: Future> Running<'a, F, ()> {
     }
 
     /// Part of the stopping itself: even a module stopped now may use its time.
-    pub(super) fn hook(future: F, control: &'a Control) -> Self {
+    pub(super) fn hook(future: F, control: &'a Control, doors: &'a mut dyn Doors) -> Self {
         Self {
             future,
             control,
+            doors,
             caller: None,
             cut: Cut::AtTheDeadline,
             span: None,
@@ -100,6 +112,9 @@ impl<F: Future, V> Future for Running<'_, F, V> {
             return Poll::Ready(Ended::Done(output));
         }
         drop(entered);
+        if this.control.is_stopping() {
+            this.doors.close_now();
+        }
         let cut = match this.cut {
             Cut::WhenStoppedNow => this.control.must_stop_now(),
             Cut::AtTheDeadline => this.control.deadline_passed(),

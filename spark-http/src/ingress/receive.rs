@@ -5,9 +5,9 @@ use std::{error::Error, pin::pin, time::Duration};
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, header::CONTENT_LENGTH};
 use http_body::Body;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
-use crate::ErrorAnswer;
+use crate::{ErrorAnswer, due};
 
 /// Collects chunks up to a limit. One chunk is passed on without a copy.
 struct Collected {
@@ -47,7 +47,7 @@ where
     if body.is_end_stream() && least == 0 {
         return Ok(Bytes::new());
     }
-    let bytes = match timeout(within, collect(body, limit)).await {
+    let bytes = match timeout_at(due::after(Instant::now(), within), collect(body, limit)).await {
         Ok(collected) => collected?,
         Err(_) => return Err(ErrorAnswer::body_too_slow()),
     };

@@ -15,7 +15,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     task::{JoinError, JoinSet},
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
@@ -26,7 +26,7 @@ use super::{
     exchange::Shared,
     report::bump,
 };
-use crate::Body;
+use crate::{Body, due};
 
 /// The connections of a server, and everything a new one needs.
 struct Connections<S> {
@@ -50,7 +50,8 @@ where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let permits = Arc::new(Semaphore::new(settings.connections_max.get()));
+    let permits = settings.connections_max.get().min(Semaphore::MAX_PERMITS);
+    let permits = Arc::new(Semaphore::new(permits));
     let drain_timeout = settings.drain_timeout;
     let mut connections = Connections {
         tasks: JoinSet::new(),
@@ -72,7 +73,7 @@ where
         }
     }
 
-    let deadline = Instant::now() + drain_timeout;
+    let deadline = due::after(Instant::now(), drain_timeout);
     let shared = Arc::clone(&connections.common.shared);
     shared.draining.store(true, Ordering::Release);
     tracing::info!(connections = connections.tasks.len(), "draining");
@@ -90,7 +91,7 @@ where
         () = sleep_until(deadline) => true,
     };
     shared.counts.before_cut();
-    connections.tasks.shutdown().await;
+    connections.cut().await;
     let report = shared.counts.report(deadline_passed);
     tracing::info!(%report, "drained");
     report
@@ -126,6 +127,24 @@ where
         self.common.close_idle.cancel();
         while let Some(ended) = self.tasks.join_next().await {
             note(ended);
+        }
+    }
+
+    /// Drops what is left. A task that holds its thread cannot be dropped; it is not waited for
+    /// beyond [`GRACE`], and ends when it lets go.
+    async fn cut(&mut self) {
+        self.tasks.abort_all();
+        let ended = timeout(GRACE, async {
+            while let Some(ended) = self.tasks.join_next().await {
+                note(ended);
+            }
+        });
+        if ended.await.is_err() {
+            tracing::warn!(
+                connections = self.tasks.len(),
+                "handlers hold their threads"
+            );
+            self.tasks.detach_all();
         }
     }
 }
@@ -182,7 +201,9 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 fn note(ended: Result<(), JoinError>) {
-    if let Err(error) = ended {
+    if let Err(error) = ended
+        && !error.is_cancelled()
+    {
         // A service other than an ingress may panic; it ends its connection only.
         tracing::error!(%error, "connection task failed");
     }
@@ -205,6 +226,10 @@ impl Pause {
         self.0 = Duration::ZERO;
     }
 }
+
+/// How long tasks that are dropped may take to notice: enough for a loaded runtime to come round,
+/// little beside any drain timeout that lets requests finish.
+const GRACE: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 mod tests {

@@ -27,7 +27,7 @@ use super::{
     socket::{Socket, Tap, lock},
     timeline::{Limits, Overdue},
 };
-use crate::{Body, ErrorAnswer};
+use crate::{Body, ErrorAnswer, due};
 
 /// What every connection of a server is given.
 #[derive(Clone)]
@@ -77,10 +77,11 @@ where
     let connection = http(&settings).serve_connection(socket, exchanges);
     let end = drive(connection, &tap, &settings.limits(), &close_idle).await;
 
-    let (transport, refused, unread) = {
+    let (transport, refused, owed, unread) = {
         let mut tap = lock(&tap);
         let unread = tap.unread.load(Ordering::Relaxed);
-        (tap.transport.take(), tap.refused, unread)
+        let owed = tap.timeline.is_busy();
+        (tap.transport.take(), tap.refused, owed, unread)
     };
     let Some(transport) = transport else {
         return;
@@ -89,7 +90,11 @@ where
         End::Overdue(Overdue::Head) => Some(ErrorAnswer::head_too_slow()),
         End::Failed(error) => {
             tracing::debug!(%peer, error = %error, "connection failed");
-            refused.map(ErrorAnswer::refused_head)
+            match refused {
+                Some(status) => Some(ErrorAnswer::refused_head(status)),
+                // hyper has no answer of its own for the preface of HTTP/2.
+                None => (error.is_parse() && !owed).then(ErrorAnswer::bad_request),
+            }
         }
         End::Done => None,
         // Nothing is owed, or the client takes nothing: no answer could get lost.
@@ -114,7 +119,7 @@ async fn drive<T>(
     let mut is_closing = false;
     // One timer for the life of the connection. It is moved forward only once it has
     // fired too early, so that a request costs no timer operation.
-    let mut alarm = pin!(sleep_until(Instant::now() + limits.head));
+    let mut alarm = pin!(sleep_until(due::after(Instant::now(), limits.head)));
     std::future::poll_fn(|cx| {
         // First, so that a request that has arrived is seen before anything is closed.
         if let Poll::Ready(result) = connection.as_mut().poll(cx) {

@@ -13,7 +13,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, header::CONNECTION};
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, Version,
+    header::{CONNECTION, CONTENT_LENGTH, HOST},
+};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
@@ -51,6 +54,9 @@ pin_project! {
     pub(super) struct Outgoing<B, T> {
         #[pin]
         body: Either<B>,
+        // How many bytes hyper will still take, if that is known: it then drops the body
+        // without asking for its end.
+        left: Option<u64>,
         exchange: Exchange<T>,
     }
 }
@@ -106,7 +112,7 @@ where
         // Before anything else: what hyper writes from here on is owed to the client.
         let exchange = Exchange::begin(&self.shared, &self.tap);
         let service = self.service.clone();
-        let peer = PeerAddr(self.peer);
+        let peer = PeerAddr(self.peer.into());
         Box::pin(async move { Ok(exchange.answer(service, peer, request).await) })
     }
 }
@@ -115,6 +121,7 @@ where
 
 impl<T> Exchange<T> {
     fn begin(shared: &Arc<Shared>, tap: &Arc<Mutex<Tap<T>>>) -> Self {
+        bump(&shared.counts.begun);
         lock(tap).begin();
         Self {
             shared: Arc::clone(shared),
@@ -137,26 +144,25 @@ impl<T> Exchange<T> {
         let unread = Arc::clone(&lock(&self.tap).unread);
         let mut request = request.map(|body| Body::incoming(body, unread));
         let id = self.shared.ids.of(request.headers());
+        let without_body = request.method() == Method::HEAD;
         if self.shared.is_draining() {
             bump(&self.shared.counts.refused);
-            return self.own(ErrorAnswer::draining(), id);
+            return self.own(ErrorAnswer::draining(), id, without_body);
+        }
+        if request.version() == Version::HTTP_11 && !has_one_host(request.headers()) {
+            return self.own(ErrorAnswer::bad_host(), id, without_body);
         }
         request.extensions_mut().insert(peer);
-        let without_body = request.method() == Method::HEAD;
         let ready = std::future::poll_fn(|cx| service.poll_ready(cx).map_err(Into::into)).await;
         let answered: Result<_, Box<dyn Error + Send + Sync>> = match ready {
             Ok(()) => service.call(request).await.map_err(Into::into),
             Err(error) => Err(error),
         };
         match answered {
-            Ok(answer) => {
-                let mut answer = self.wrap(answer.map(|body| Either::Service { body }));
-                answer.body_mut().exchange.answered |= without_body;
-                answer
-            }
+            Ok(answer) => self.wrap(answer.map(|body| Either::Service { body }), without_body),
             Err(error) => {
                 tracing::warn!(error = %error, request_id = ?id, "service failed");
-                self.own(ErrorAnswer::internal(error), id)
+                self.own(ErrorAnswer::internal(error), id, without_body)
             }
         }
     }
@@ -165,24 +171,33 @@ impl<T> Exchange<T> {
         self,
         error: ErrorAnswer,
         id: HeaderValue,
+        without_body: bool,
     ) -> Response<Outgoing<B, T>> {
         let mut answer: Answer = error.into_response();
         answer.headers_mut().insert(X_REQUEST_ID, id);
-        self.wrap(answer.map(|body| Either::Own { body }))
+        self.wrap(answer.map(|body| Either::Own { body }), without_body)
     }
 
     fn wrap<B: http_body::Body>(
         mut self,
         mut answer: Response<Either<B>>,
+        without_body: bool,
     ) -> Response<Outgoing<B, T>> {
         if self.shared.is_draining() {
             let close = HeaderValue::from_static("close");
             answer.headers_mut().insert(CONNECTION, close);
         }
-        // hyper does not poll a body that has nothing to say.
-        self.answered = answer.body().is_end_stream();
+        // In this order, as hyper has it.
+        let exact = answer.body().size_hint().exact();
+        let left = exact.or_else(|| announced(answer.headers()));
+        // hyper does not poll a body that has nothing to say, or no right to.
+        self.answered = without_body
+            || ErrorAnswer::forbids_body(answer.status())
+            || left == Some(0)
+            || answer.body().is_end_stream();
         answer.map(|body| Outgoing {
             body,
+            left,
             exchange: self,
         })
     }
@@ -215,7 +230,11 @@ where
         };
         let ended = match &frame {
             Poll::Ready(None) => true,
-            Poll::Ready(Some(Ok(_))) => this.body.is_end_stream(),
+            Poll::Ready(Some(Ok(frame))) => {
+                let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+                *this.left = this.left.map(|left| left.saturating_sub(length));
+                *this.left == Some(0) || this.body.is_end_stream()
+            }
             _ => false,
         };
         if ended {
@@ -229,10 +248,7 @@ where
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.body {
-            Either::Own { body } => body.size_hint(),
-            Either::Service { body } => body.size_hint(),
-        }
+        self.body.size_hint()
     }
 }
 
@@ -245,4 +261,22 @@ impl<B: http_body::Body> Either<B> {
             Self::Service { body } => body.is_end_stream(),
         }
     }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Own { body } => http_body::Body::size_hint(body),
+            Self::Service { body } => body.size_hint(),
+        }
+    }
+}
+
+/// Whether a head says whom it is for, and once. Where heads are read differently on the way,
+/// a second `Host` is how a request passes for another one (RFC 9112 3.2).
+fn has_one_host(headers: &HeaderMap) -> bool {
+    headers.get_all(HOST).iter().count() == 1
+}
+
+/// The length that an answer's head announces.
+fn announced(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }

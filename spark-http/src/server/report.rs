@@ -7,7 +7,7 @@ use std::{
 
 /// What became of everything a server accepted.
 ///
-/// Every request is counted in exactly one of `served`, `abandoned` and `cut`.
+/// Every request is counted in exactly one of `served`, `abandoned`, `cut` and `unresponsive`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DrainReport {
@@ -21,6 +21,9 @@ pub struct DrainReport {
     pub abandoned: u64,
     /// Requests dropped because the drain ended first.
     pub cut: u64,
+    /// Requests that the end of the drain could not drop, because their handlers blocked their
+    /// threads. They run on, and their connections with them, until those let go.
+    pub unresponsive: u64,
     /// Whether it was the drain timeout that ended it.
     pub deadline_passed: bool,
 }
@@ -29,6 +32,8 @@ pub struct DrainReport {
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     pub(super) connections: AtomicU64,
+    /// Requests whose head came in whole.
+    pub(super) begun: AtomicU64,
     pub(super) served: AtomicU64,
     pub(super) refused: AtomicU64,
     /// Not answered completely: abandoned, or cut.
@@ -47,12 +52,13 @@ impl fmt::Display for DrainReport {
             refused,
             abandoned,
             cut,
+            unresponsive,
             deadline_passed,
         } = self;
         write!(
             f,
             "connections={connections} served={served} refused={refused} abandoned={abandoned} \
-             cut={cut} deadline_passed={deadline_passed}"
+             cut={cut} unresponsive={unresponsive} deadline_passed={deadline_passed}"
         )
     }
 }
@@ -66,16 +72,19 @@ impl Counts {
         self.abandoned.store(lost, Ordering::Relaxed);
     }
 
-    /// The report, once no connection is left.
+    /// The report, once every connection has ended or been given up.
     pub(super) fn report(&self, deadline_passed: bool) -> DrainReport {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let abandoned = read(&self.abandoned);
+        // Each once: a connection that was given up may end in between.
+        let (served, lost) = (read(&self.served), read(&self.lost));
         DrainReport {
             connections: read(&self.connections),
-            served: read(&self.served),
+            served,
             refused: read(&self.refused),
             abandoned,
-            cut: read(&self.lost).saturating_sub(abandoned),
+            cut: lost.saturating_sub(abandoned),
+            unresponsive: read(&self.begun).saturating_sub(served + lost),
             deadline_passed,
         }
     }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::due;
+
 /// Where a connection stands.
 #[derive(Debug)]
 pub(super) struct Timeline {
@@ -91,12 +93,12 @@ impl Timeline {
     /// When, and for what, the connection is overdue unless something happens.
     pub(super) fn due(&self, limits: &Limits) -> Option<(Instant, Overdue)> {
         match self.phase {
-            Phase::Silent { since } => Some((since + limits.head, Overdue::Silent)),
-            Phase::Head { since } => Some((since + limits.head, Overdue::Head)),
-            Phase::Idle { since } => Some((since + limits.keep_alive, Overdue::Silent)),
+            Phase::Silent { since } => Some((due::after(since, limits.head), Overdue::Silent)),
+            Phase::Head { since } => Some((due::after(since, limits.head), Overdue::Head)),
+            Phase::Idle { since } => Some((due::after(since, limits.keep_alive), Overdue::Silent)),
             Phase::Busy => {
                 let since = self.stalled_since?;
-                Some((since + limits.write, Overdue::Write))
+                Some((due::after(since, limits.write), Overdue::Write))
             }
         }
     }
@@ -149,6 +151,29 @@ mod tests {
             timeline.due(&LIMITS),
             Some((at(start, 12), Overdue::Silent))
         );
+    }
+
+    #[test]
+    fn limits_may_be_as_long_as_a_duration() {
+        let longest = Limits {
+            head: Duration::MAX,
+            keep_alive: Duration::MAX,
+            write: Duration::MAX,
+        };
+        let start = Instant::now();
+        let year = at(start, 365 * 24 * 60 * 60);
+        let mut timeline = Timeline::accepted(start);
+        let silent = timeline.due(&longest);
+        timeline.read(start);
+        let head = timeline.due(&longest);
+        timeline.request();
+        timeline.stalled(start);
+        let write = timeline.due(&longest);
+        timeline.settled(start);
+        let idle = timeline.due(&longest);
+        for due in [silent, head, write, idle] {
+            assert!(due.is_some_and(|(due, _)| due > year), "{due:?}");
+        }
     }
 
     #[test]

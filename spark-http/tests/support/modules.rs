@@ -1,8 +1,11 @@
 //! The modules that tests serve.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use spark_channel::NativeHandler;
@@ -36,9 +39,10 @@ impl Gated {
         self.runs.load(Ordering::SeqCst)
     }
 
-    /// Waits until one more handler has started.
+    /// Waits until one more handler has started; fails the test rather than let it hang.
     pub(crate) async fn has_started(&self) {
-        self.started.acquire().await.expect("open").forget();
+        let started = tokio::time::timeout(Duration::from_secs(20), self.started.acquire());
+        started.await.expect("in time").expect("open").forget();
     }
 }
 

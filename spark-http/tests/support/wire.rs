@@ -22,15 +22,17 @@ pub(crate) struct Serving {
     task: JoinHandle<DrainReport>,
 }
 
-pub(crate) async fn serve<S>(builder: HttpServerBuilder, service: S) -> Serving
+pub(crate) async fn serve<S, B>(builder: HttpServerBuilder, service: S) -> Serving
 where
-    S: Service<http::Request<Body>, Response = http::Response<Body>> + Clone + Send + 'static,
+    S: Service<http::Request<Body>, Response = http::Response<B>> + Clone + Send + 'static,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     S::Future: Send,
+    B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let server = builder.bind("127.0.0.1:0").await.expect("a free port");
     Serving {
-        address: server.local_addr(),
+        address: server.local_addr().as_socket_addr().expect("TCP"),
         handle: server.handle(),
         task: tokio::spawn(server.serve(service)),
     }
@@ -38,9 +40,9 @@ where
 
 impl Serving {
     pub(crate) async fn connect(&self) -> Client {
-        let stream = TcpStream::connect(self.address).await.expect("accepted");
+        let stream = within(TcpStream::connect(self.address)).await;
         Client {
-            stream,
+            stream: stream.expect("accepted"),
             read: Vec::new(),
         }
     }

@@ -1,0 +1,217 @@
+//! Spans: a request belongs to whoever made it, across modules.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use spark_channel::{Stop, module};
+use tracing::{
+    Event, Instrument, Level, Metadata, Subscriber,
+    field::{Field, Visit},
+    level_filters::LevelFilter,
+    span::{Attributes, Id, Record},
+};
+
+use crate::support::{Runner, job, within};
+
+mod support;
+
+/// Writes down every span with the spans it stands in, outermost first.
+#[derive(Clone)]
+struct Recorder(Arc<Recorded>);
+
+struct Recorded {
+    level: Level,
+    next: AtomicU64,
+    // Paths by id, less one.
+    paths: Mutex<Vec<String>>,
+    // One thread: the tests here run on the runtime of one.
+    entered: Mutex<Vec<u64>>,
+    events: Mutex<Vec<String>>,
+}
+
+impl Recorder {
+    fn new(level: Level) -> Self {
+        Self(Arc::new(Recorded {
+            level,
+            next: AtomicU64::new(1),
+            paths: Mutex::default(),
+            entered: Mutex::default(),
+            events: Mutex::default(),
+        }))
+    }
+
+    fn paths(&self) -> Vec<String> {
+        self.0.paths.lock().expect("no panic under it").clone()
+    }
+
+    fn events(&self) -> Vec<String> {
+        self.0.events.lock().expect("no panic under it").clone()
+    }
+
+    fn path(&self, id: Option<u64>) -> Option<String> {
+        let index = usize::try_from(id? - 1).expect("few spans");
+        self.paths().get(index).cloned()
+    }
+
+    fn entered(&self) -> Option<u64> {
+        let entered = self.0.entered.lock().expect("no panic under it");
+        entered.last().copied()
+    }
+}
+
+/// A span's or an event's text: its name, and the module it is about.
+struct Text(String);
+
+impl Visit for Text {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let value = format!("{value:?}");
+        match field.name() {
+            "module" | "name" => self.0.extend(["(", value.trim_matches('"'), ")"]),
+            "message" => self.0.extend([": ", &value]),
+            _ => {}
+        }
+    }
+}
+
+impl Subscriber for Recorder {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() <= self.0.level
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(self.0.level.into())
+    }
+
+    fn new_span(&self, span: &Attributes<'_>) -> Id {
+        let parent = match span.parent() {
+            Some(id) => Some(id.into_u64()),
+            None => self.entered().filter(|_| span.is_contextual()),
+        };
+        let mut text = Text(span.metadata().name().into());
+        span.record(&mut text);
+        let path = match self.path(parent) {
+            Some(parent) => format!("{parent} > {}", text.0),
+            None => text.0,
+        };
+        self.0.paths.lock().expect("no panic under it").push(path);
+        Id::from_u64(self.0.next.fetch_add(1, Ordering::SeqCst))
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let mut text = Text(event.metadata().level().to_string());
+        event.record(&mut text);
+        let inside = self.path(self.entered()).unwrap_or_default();
+        let line = format!("{inside} | {}", text.0);
+        self.0.events.lock().expect("no panic under it").push(line);
+    }
+
+    fn enter(&self, span: &Id) {
+        let mut entered = self.0.entered.lock().expect("no panic under it");
+        entered.push(span.into_u64());
+    }
+
+    fn exit(&self, span: &Id) {
+        let mut entered = self.0.entered.lock().expect("no panic under it");
+        let last = entered.iter().rposition(|id| *id == span.into_u64());
+        entered.remove(last.expect("it was entered"));
+    }
+}
+
+#[tokio::test]
+async fn a_request_is_a_child_of_the_callers_span_across_modules() {
+    let recorder = Recorder::new(Level::DEBUG);
+    let _recording = tracing::subscriber::set_default(recorder.clone());
+    let first = module(Runner).name("first").spawn();
+    let second = module(Runner).name("second").spawn();
+    let (to_first, to_second) = (first.dispatcher(), second.dispatcher());
+
+    let asked = async {
+        let nested = job(async move {
+            let inner = job(async {
+                tracing::info!("innermost");
+                Ok(1)
+            });
+            to_second.request(inner).await
+        });
+        within(to_first.request(nested)).await
+    };
+    let asked = asked.instrument(tracing::info_span!("caller")).await;
+
+    assert_eq!(asked.expect("handled"), 1);
+    let paths = recorder.paths();
+    let of_caller: Vec<_> = paths
+        .iter()
+        .filter(|path| path.contains("caller"))
+        .collect();
+    let expected = [
+        "caller",
+        "caller > request(first)",
+        "caller > request(first) > request(second)",
+    ];
+    assert_eq!(of_caller, expected);
+    let innermost = "caller > request(first) > request(second) | INFO: innermost";
+    assert_eq!(recorder.events(), [innermost]);
+}
+
+#[tokio::test]
+async fn what_a_module_does_outside_of_a_request_is_in_the_modules_span() {
+    let recorder = Recorder::new(Level::INFO);
+    let _recording = tracing::subscriber::set_default(recorder.clone());
+    let module = module(Runner).name("owner").spawn();
+    let dispatcher = module.dispatcher();
+    let command = job(async {
+        tracing::info!("told");
+        Ok(0)
+    });
+
+    assert!(dispatcher.try_command(command).is_ok());
+    within(module.shutdown(Stop::Drain)).await;
+
+    assert_eq!(recorder.events(), ["module(owner) | INFO: told"]);
+}
+
+#[tokio::test]
+async fn failed_commands_and_panics_are_traced_with_the_name_of_their_module() {
+    let recorder = Recorder::new(Level::WARN);
+    let _recording = tracing::subscriber::set_default(recorder.clone());
+    let module = module(Runner).name("sick").spawn();
+    let dispatcher = module.dispatcher();
+
+    let failing = dispatcher.try_command(job(async { Err(eyre::eyre!("told to fail")) }));
+    let panicking = dispatcher.try_command(job(async { panic!("told to panic") }));
+    within(module.shutdown(Stop::Drain)).await;
+
+    assert!(failing.is_ok() && panicking.is_ok());
+    let mut events = recorder.events().into_iter();
+    let has = |event: Option<String>, level: &str| {
+        let event = event.expect("an event");
+        event.contains("sick") && event.contains(level)
+    };
+    assert!(has(events.next(), "WARN"));
+    assert!(has(events.next(), "ERROR"));
+    assert_eq!(events.next(), None);
+}
+
+#[tokio::test]
+async fn no_span_is_left_entered_by_a_panic_or_a_stop() {
+    let recorder = Recorder::new(Level::DEBUG);
+    let _recording = tracing::subscriber::set_default(recorder.clone());
+    let module = module(Runner).name("sick").spawn();
+    let dispatcher = module.dispatcher();
+
+    let crashed = within(dispatcher.request(job(async { panic!("told to panic") }))).await;
+    let pending = dispatcher.try_request(job(std::future::pending()));
+    within(module.shutdown(Stop::Now)).await;
+
+    assert!(crashed.is_err() && pending.is_ok());
+    assert_eq!(recorder.entered(), None);
+}

@@ -1,0 +1,77 @@
+//! What HTTP/1.1 demands of a server beside answering.
+
+use spark_channel::spawn_module;
+use spark_http::{HttpServer, Ingress, TextCodec};
+
+use crate::{
+    modules::Gated,
+    wire::{Serving, serve},
+};
+
+#[path = "support/modules.rs"]
+mod modules;
+#[path = "support/wire.rs"]
+mod wire;
+
+async fn serve_echo(gated: &Gated) -> Serving {
+    let module = spawn_module(gated.clone()).dispatcher();
+    let ingress = Ingress::builder()
+        .module("echo", TextCodec, module)
+        .build()
+        .expect("valid");
+    serve(HttpServer::builder(), ingress).await
+}
+
+#[tokio::test]
+async fn a_request_without_exactly_one_host_is_a_400_that_closes_and_never_runs() {
+    let gated = Gated::open();
+    let serving = serve_echo(&gated).await;
+    for hosts in ["", "host: a\r\nhost: b\r\n", "host: a\r\nHost: a\r\n"] {
+        let mut client = serving.connect().await;
+        client
+            .send(format!(
+                "POST /echo HTTP/1.1\r\n{hosts}content-length: 2\r\n\r\nhi"
+            ))
+            .await;
+        let reply = client.reply().await;
+        assert_eq!((reply.status, reply.closes()), (400, true), "{hosts}");
+        assert_eq!(
+            reply.body,
+            r#"{"message":"exactly one host header is needed","status":"Error"}"#
+        );
+        client.closed().await;
+    }
+    assert_eq!(gated.runs(), 0);
+    let report = serving.drain().await;
+    assert_eq!((report.served, report.abandoned), (3, 0));
+}
+
+#[tokio::test]
+async fn a_client_older_than_the_host_header_needs_none() {
+    let gated = Gated::closed();
+    let serving = serve_echo(&gated).await;
+    let mut client = serving.connect().await;
+    client
+        .send("POST /echo HTTP/1.0\r\ncontent-length: 2\r\n\r\nhi")
+        .await;
+    gated.has_started().await;
+    gated.gate.add_permits(1);
+    assert_eq!(client.reply().await.status, 200);
+    client.closed().await;
+}
+
+#[tokio::test]
+async fn the_preface_of_http_2_is_a_400_like_other_rubbish() {
+    let serving = serve_echo(&Gated::open()).await;
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    let mut fresh = serving.connect().await;
+    let mut used = serving.connect().await;
+    used.post("echo", "hi").await;
+    assert_eq!(used.reply().await.status, 200);
+    for client in [&mut fresh, &mut used] {
+        client.send(preface).await;
+        let reply = client.reply().await;
+        assert_eq!((reply.status, reply.closes()), (400, true));
+        client.closed().await;
+    }
+}
