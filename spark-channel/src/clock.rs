@@ -109,7 +109,7 @@ impl Moment {
 // === impl Length ===
 
 impl Length {
-    fn to_duration(self) -> Duration {
+    pub(crate) fn to_duration(self) -> Duration {
         coarsetime::Duration::from_ticks(self.0).into()
     }
 }
@@ -129,6 +129,11 @@ impl Clock {
     /// Tokio does not say whether it is, but a paused clock stands still, or has been
     /// moved ahead: it does not read between two readings of the standard clock.
     pub(crate) fn for_this_runtime() -> Self {
+        // Elsewhere the coarse clock is coarser, or keeps going while the machine
+        // sleeps, and tokio's does not.
+        if !cfg!(any(target_os = "linux", target_os = "android")) {
+            return Self::Exact;
+        }
         let before = standard_now();
         let now = Instant::now();
         let after = standard_now();

@@ -6,7 +6,7 @@
 //!    they are bumped with a plain load and store.
 //! 2. `Slot::running` is written before the run loop looks whether the caller has
 //!    gone, with a sequentially consistent fence between; a caller that gives up
-//!    closes its reply slot before it reads `running`, with the same fence. So at
+//!    closes its reply slot before it reads `running` and `starts`, with the same fence. So at
 //!    least one of the two sees the other, and "queued, will not run" is never
 //!    said of a request that runs. It is overwritten, never cleared.
 //! 3. `stop` only grows: none, drain, after current, now.
@@ -20,7 +20,6 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -44,8 +43,11 @@ pub(crate) struct Control {
     stop: AtomicU8,
     ended: AtomicBool,
     deadline_passed: AtomicBool,
-    /// When whatever still runs is cut off; set together with `stop`.
-    stop_deadline: OnceLock<Moment>,
+    /// When whatever still runs is cut off: the earliest of the deadlines it was told
+    /// to stop by, or [`NEVER`].
+    stop_deadline: AtomicU64,
+    /// Whether a hook was cut off though nobody asked for a stop.
+    cut_short: AtomicBool,
     /// The first module-made reason to stop, which the report names.
     cause: OnceLock<StopReason>,
 }
@@ -56,6 +58,8 @@ pub(crate) struct Slot {
     pub(crate) counters: Counters,
     /// The stamp of the last call started.
     running: AtomicU64,
+    /// How many calls with a stamp were started.
+    starts: AtomicU64,
     cancel_asked: AtomicBool,
     deadline: AtomicU64,
     cancel: Mutex<Option<CancellationToken>>,
@@ -83,7 +87,8 @@ impl Control {
             stop: AtomicU8::new(0),
             ended: AtomicBool::new(false),
             deadline_passed: AtomicBool::new(false),
-            stop_deadline: OnceLock::new(),
+            stop_deadline: AtomicU64::new(NEVER),
+            cut_short: AtomicBool::new(false),
             cause: OnceLock::new(),
         }
     }
@@ -115,14 +120,15 @@ impl Control {
         self.stop.load(Ordering::Acquire) >= stop_rank(Stop::Now)
     }
 
-    pub(crate) fn stop_deadline(&self) -> Option<Instant> {
-        self.stop_deadline
-            .get()
-            .map(|deadline| deadline.to_instant())
+    pub(crate) fn stop_deadline(&self) -> Option<Moment> {
+        match self.stop_deadline.load(Ordering::Acquire) {
+            NEVER => None,
+            raw => Some(Moment::from_raw(raw)),
+        }
     }
 
-    /// Asks every replica to stop; a stronger wish replaces a weaker one, the
-    /// first deadline stands.
+    /// Asks every replica to stop; a stronger wish replaces a weaker one, an
+    /// earlier deadline a later one.
     pub(crate) fn request_stop(&self, stop: Stop, within: Length) {
         self.stop_for(StopReason::Requested(stop), stop, within);
     }
@@ -135,7 +141,8 @@ impl Control {
     fn stop_for(&self, cause: StopReason, stop: Stop, within: Length) {
         let _ = self.cause.set(cause);
         // Before the flag: whoever sees the flag must find the deadline.
-        let _ = self.stop_deadline.set(self.clock.deadline_in(within));
+        let deadline = self.clock.deadline_in(within).to_raw();
+        self.stop_deadline.fetch_min(deadline, Ordering::AcqRel);
         self.stop.fetch_max(stop_rank(stop), Ordering::AcqRel);
         for slot in &self.slots {
             slot.wake();
@@ -159,6 +166,16 @@ impl Control {
     #[inline]
     pub(crate) fn deadline_passed(&self) -> bool {
         self.deadline_passed.load(Ordering::Acquire)
+    }
+
+    /// Notes that a hook was cut off, of a replica that ended by itself.
+    pub(crate) fn cut_short(&self) {
+        self.cut_short.store(true, Ordering::Release);
+    }
+
+    /// Whether time cut anything short.
+    pub(crate) fn was_cut_short(&self) -> bool {
+        self.deadline_passed() || self.cut_short.load(Ordering::Acquire)
     }
 
     pub(crate) fn end(&self) {
@@ -187,22 +204,22 @@ impl Control {
         stats
     }
 
-    /// What every replica runs at this moment, to be compared by [`Control::may_run`].
-    pub(crate) fn running(&self) -> Vec<u64> {
+    /// How many calls each replica has started, to be compared by [`Control::may_run`].
+    pub(crate) fn starts(&self) -> Vec<u64> {
         self.slots
             .iter()
-            .map(|slot| slot.running.load(Ordering::Acquire))
+            .map(|slot| slot.starts.load(Ordering::Acquire))
             .collect()
     }
 
-    /// Whether `call` may have been started, given what ran before its reply slot
-    /// was closed. `false` is a promise that it was not and will not be.
+    /// Whether `call` may have been started, given how many were before its reply
+    /// slot was closed. `false` is a promise that it was not and will not be.
     pub(crate) fn may_run(&self, call: Stamp, before: &[u64]) -> bool {
         fence(Ordering::SeqCst);
         // A replica that started anything in between may have started and
         // finished this call, so only stillness proves that it did not.
-        let after = self.running();
-        after.contains(&call.to_raw()) || after != before
+        let runs = |slot: &Arc<Slot>| slot.running.load(Ordering::Acquire) == call.to_raw();
+        self.slots.iter().any(runs) || self.starts() != before
     }
 }
 
@@ -212,6 +229,8 @@ impl Slot {
     /// Publishes the call that is about to start; see the second invariant.
     #[inline]
     pub(crate) fn publish(&self, call: Stamp) {
+        let starts = self.starts.load(Ordering::Relaxed) + 1;
+        self.starts.store(starts, Ordering::Relaxed);
         self.running.store(call.to_raw(), Ordering::Release);
         fence(Ordering::SeqCst);
     }
@@ -273,6 +292,11 @@ impl Slot {
         *lock(&self.waker) = Some(waker.clone());
     }
 
+    /// Lets go of the task that has ended.
+    pub(crate) fn unregister(&self) {
+        *lock(&self.waker) = None;
+    }
+
     fn wake(&self) {
         // Woken by reference: the loop registers again only when its waker changes.
         let waker = lock(&self.waker).clone();
@@ -286,6 +310,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing that can panic runs under these locks; a poisoned one is still whole.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+const NEVER: u64 = u64::MAX;
 
 #[inline]
 const fn stop_rank(stop: Stop) -> u8 {
@@ -338,7 +364,7 @@ mod tests {
             let (sender, mut reply) = oneshot::channel();
             to_loop.send(sender).expect("the loop runs");
             meet(&round, number);
-            let before = control.running();
+            let before = control.starts();
             spin(number % 41);
             reply.close();
             let is_answered = reply.try_recv().is_ok();

@@ -40,7 +40,8 @@ pub(crate) struct Entered<'a> {
 /// [`drop_abandoned`](crate::ModuleBuilder::drop_abandoned) drops the handler
 /// instead. Never resolves for a command, unless the module stops now, nor
 /// outside of a handler. The future belongs to the message during which it was
-/// made, may be moved to another task, and costs nothing until it is made.
+/// made and costs nothing until it is made. It may be moved to another task, which
+/// should not wait for it alone: it does not resolve when the handler simply ends.
 ///
 /// # Cancel safety
 ///

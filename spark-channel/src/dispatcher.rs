@@ -22,7 +22,8 @@ pub struct SparkGenericModuleDispatcher<
     CancellationToken = SparkChannelCancellationToken,
     Error = eyre::Report,
 > {
-    /// The mailbox. Sending here directly bypasses deadlines and spans, nothing else.
+    /// The mailbox. What is sent here directly has no deadline and no span, is not
+    /// checked for asking itself, and is refused only once the mailbox is closed.
     pub sender:
         mpsc::Sender<SparkGenericModuleMessage<Message, Response, CancellationToken, Error>>,
     control: Option<Arc<Control>>,
@@ -186,7 +187,8 @@ impl<M, R, C, E> SparkGenericModuleDispatcher<M, R, C, E> {
         async move { Res::into_result(sent.await.map_err(|refused| refused.reason.into())) }
     }
 
-    /// Completes when the module accepts no more messages.
+    /// Completes when the mailbox is closed, which is a little after
+    /// [`is_closed`](Self::is_closed) says so.
     ///
     /// # Cancel safety
     ///

@@ -141,6 +141,9 @@ impl SparkChannelError {
     }
 
     /// Whether the handler is known never to have seen the message, and never will.
+    ///
+    /// Of the call that failed, that is: an error that a handler passes on from a
+    /// call of its own speaks of that one.
     #[must_use]
     pub const fn never_started(&self) -> bool {
         match self {

@@ -9,7 +9,8 @@ use tokio::{
 
 use crate::{
     SparkChannelCancellationToken, SparkGenericModuleDispatcher, Stats, WeakDispatcher,
-    clock::Length, control::Control,
+    clock::{Length, Moment},
+    control::Control,
 };
 
 /// How a module is to stop. In every case it refuses new messages at once,
@@ -124,8 +125,8 @@ impl<M, R, C, E> ModuleHandle<M, R, C, E> {
 
     /// Tells the module to stop and returns at once.
     ///
-    /// May be called again: a stronger [`Stop`] replaces a weaker one, the
-    /// first deadline stands. The deadline is the module's
+    /// May be called again: a stronger [`Stop`] replaces a weaker one, an earlier
+    /// deadline a later one. The deadline is the module's
     /// [`shutdown_timeout`](crate::ModuleBuilder::shutdown_timeout) from now.
     pub fn stop(&self, stop: Stop) {
         self.control
@@ -152,7 +153,8 @@ impl<M, R, C, E> ModuleHandle<M, R, C, E> {
     ///
     /// At the deadline the running handler is dropped and what is left is given
     /// back without asking the handler. A handler that blocks its thread cannot
-    /// be dropped: then the report is [`Unresponsive`](StopReason::Unresponsive).
+    /// be dropped: then, 100 ms later, the report is
+    /// [`Unresponsive`](StopReason::Unresponsive).
     ///
     /// # Cancel safety
     ///
@@ -188,7 +190,9 @@ impl<M, R, C, E> ModuleHandle<M, R, C, E> {
                 .await
                 .unwrap_or_else(|_| lost(&control, StopReason::Aborted));
         }
-        let deadline = control.stop_deadline().unwrap_or_else(Instant::now);
+        let deadline = control
+            .stop_deadline()
+            .map_or_else(Instant::now, Moment::to_instant);
         if let Ok(joined) = timeout_at(deadline + GRACE, &mut task).await {
             return joined.unwrap_or_else(|_| lost(&control, StopReason::Aborted));
         }
@@ -232,7 +236,7 @@ fn lost(control: &Control, reason: StopReason) -> Report {
     Report {
         module: Arc::clone(&control.name),
         reason,
-        deadline_passed: control.deadline_passed(),
+        deadline_passed: control.was_cut_short(),
         stats: control.stats(0),
     }
 }

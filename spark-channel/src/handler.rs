@@ -104,7 +104,8 @@ pub trait NativeHandler: Send + 'static {
     /// Takes back a command that was accepted and will not be handled, because
     /// the module is stopping.
     ///
-    /// Called once per command, in order, before [`stopped`](Self::stopped).
+    /// Called once per command, in order (each replica of a pool keeps its own), before
+    /// [`stopped`](Self::stopped); not called once the deadline of the shutdown has passed.
     fn undelivered(&mut self, command: Self::Message) -> impl Future<Output = ()> + Send {
         drop(command);
         std::future::ready(())

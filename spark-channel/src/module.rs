@@ -87,7 +87,7 @@ where
 /// that take from one mailbox in turn.
 ///
 /// Callers hold the same dispatcher type as for a single module. Messages are
-/// *started* in the order accepted and run side by side, so a state is per
+/// *taken* in the order accepted and run side by side, so a state is per
 /// replica. A replica that panics is replaced from the factory.
 ///
 /// # Panics

@@ -146,10 +146,15 @@ impl<'a, M, R, C, E> Request<'a, M, R, C, E> {
     ///
     /// Inside of a handler the deadline of the request being handled still
     /// holds, if it is earlier. Timeouts of a second or more may be late by up to
-    /// 20 ms; none is early by more than 15 µs. Has no effect on a request already sent by
-    /// [`try_request`](SparkGenericModuleDispatcher::try_request).
+    /// 20 ms; none is early by more than 15 µs. A request already sent by
+    /// [`try_request`](SparkGenericModuleDispatcher::try_request) gives up `timeout`
+    /// from now; the deadline that travels with it stays what it was.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.limit = Limit::Timeout(timeout.into());
+        if self.reply.is_some() {
+            let clock = clock_of(self.dispatcher.control());
+            self.deadline = Some(clock.deadline_in(timeout.into()));
+        }
         self
     }
 
@@ -157,7 +162,11 @@ impl<'a, M, R, C, E> Request<'a, M, R, C, E> {
     ///
     /// As [`timeout`](Self::timeout) otherwise.
     pub fn deadline(mut self, deadline: Instant) -> Self {
-        self.limit = Limit::Deadline(Moment::from_instant(deadline));
+        let deadline = Moment::from_instant(deadline);
+        self.limit = Limit::Deadline(deadline);
+        if self.reply.is_some() {
+            self.deadline = Some(deadline);
+        }
         self
     }
 
@@ -167,7 +176,11 @@ impl<'a, M, R, C, E> Request<'a, M, R, C, E> {
     /// For layers that pass a caller's deadline on to modules whose own default
     /// they do not know. As [`timeout`](Self::timeout) otherwise.
     pub fn at_most(mut self, deadline: Instant) -> Self {
-        self.at_most = Some(Moment::from_instant(deadline));
+        let deadline = Moment::from_instant(deadline);
+        self.at_most = Some(deadline);
+        if self.reply.is_some() {
+            self.deadline = earlier(self.deadline, Some(deadline));
+        }
         self
     }
 }
@@ -259,7 +272,7 @@ where
             unreachable!("only a request that waits for its answer gives up");
         };
         let control = this.dispatcher.control();
-        let before = control.map(|control| control.running());
+        let before = control.map(|control| control.starts());
         reply.close();
         if let Ok(answer) = reply.try_recv() {
             return answer;

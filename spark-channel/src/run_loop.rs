@@ -19,7 +19,7 @@ use std::{
     sync::Arc,
 };
 
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::timeout};
 use tracing::Span;
 
 pub(crate) use self::mailbox::{Mailbox, Notice};
@@ -156,6 +156,7 @@ where
                 }
             }
         }
+        worker.slot.unregister();
         let Worker {
             handler,
             mailbox,
@@ -173,7 +174,7 @@ fn conclude<C: SparkChannelCancellationTrait>(control: &Control, tokens: Vec<C>)
     let report = Report {
         module: Arc::clone(&control.name),
         reason: control.reason(),
-        deadline_passed: control.deadline_passed(),
+        deadline_passed: control.was_cut_short(),
         stats: control.stats(0),
     };
     tracing::debug!(
@@ -264,8 +265,6 @@ where
                 Step::Wait => {
                     let told_to_stop = || self.control.stop() != stop;
                     if self.mailbox.wait(&self.slot, told_to_stop).await == Waited::Ended {
-                        // Nobody is left who could send; this bounds the stopping.
-                        self.control.stop_because(StopReason::NoDispatchers);
                         break;
                     }
                 }
@@ -285,7 +284,16 @@ where
         if !self.stopped {
             self.stopped = true;
             let stopped = pin!(self.handler.stopped());
-            Running::hook(stopped, &self.control, &mut self.mailbox).await;
+            let stopped = Running::hook(stopped, &self.control, &mut self.mailbox);
+            if self.control.is_stopping() {
+                stopped.await;
+            } else {
+                // Nobody is left who could send, or ask for a stop with a deadline.
+                let within = self.control.shutdown_timeout.to_duration();
+                if Box::pin(timeout(within, stopped)).await.is_err() {
+                    self.control.cut_short();
+                }
+            }
         }
     }
 

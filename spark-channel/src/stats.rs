@@ -22,7 +22,8 @@ pub struct Stats {
     pub interrupted: u64,
     /// Requests answered [`ShuttingDown`](crate::SparkChannelError::ShuttingDown).
     pub returned: u64,
-    /// Commands handed to the handler's `undelivered` when the module stopped.
+    /// Commands handed to the handler's `undelivered` when the module stopped, or,
+    /// once the deadline of its shutdown had passed, dropped without asking.
     pub undelivered: u64,
     /// Requests not started because their deadline had passed.
     pub expired: u64,
@@ -30,12 +31,12 @@ pub struct Stats {
     pub abandoned: u64,
     /// [`Shutdown`](crate::SparkGenericModuleMessage::Shutdown) messages taken from the mailbox.
     pub shutdowns: u64,
-    /// Panics of user code, those outside of a message included.
+    /// Panics of handlers and hooks, those outside of a message included.
     pub panics: u64,
     /// Times a handler was replaced by a new one from its factory.
     pub restarts: u64,
-    /// Sends refused because the mailbox was full or the module was stopping;
-    /// they were not accepted.
+    /// Sends through a dispatcher that were refused, for whatever reason; they were
+    /// not accepted.
     pub rejected: u64,
     /// Messages in the mailbox now.
     pub depth: usize,

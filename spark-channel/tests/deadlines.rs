@@ -366,3 +366,22 @@ async fn a_module_that_blocks_its_thread_cannot_hold_its_caller() {
     let report = within(module.shutdown(Stop::Drain)).await;
     assert_eq!(report.stats.handled, 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_already_sent_can_still_be_given_a_timeout() {
+    let gate = Gate::closed();
+    let module = spawn_module(gate.module());
+    let dispatcher = module.dispatcher();
+    let _running = queued(dispatcher.request("running"));
+    gate.entered().await;
+    let start = Instant::now();
+
+    let sent = dispatcher.try_request("sent").expect("room");
+    let error = reason(within(sent.timeout(5 * SECOND)).await);
+
+    assert!(matches!(error, SparkChannelError::TimedOut { .. }));
+    assert_eq!(start.elapsed().as_secs(), 5);
+    gate.open();
+    within(module.shutdown(Stop::Drain)).await;
+    assert_eq!(gate.log.lines(), ["running", "stopped"]);
+}

@@ -234,3 +234,22 @@ async fn stopped_is_bounded_when_the_last_dispatcher_goes_as_well() {
     assert!(report.deadline_passed);
     assert_eq!(report.stats.capacity, 3);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_earlier_deadline_replaces_a_later_one() {
+    let gate = Gate::closed();
+    let module = spawn_module(gate.module());
+    let running = module.dispatcher();
+    let running = queued(running.request("running"));
+    gate.entered().await;
+    module.stop(Stop::Drain);
+    // The module has armed its timer for the later one.
+    tokio::time::advance(SECOND).await;
+    let start = Instant::now();
+
+    let report = within(module.shutdown_within(Stop::Drain, 2 * SECOND)).await;
+
+    assert!(is_about(start.elapsed(), 2 * SECOND));
+    assert!(report.deadline_passed);
+    assert_eq!(reason(within(running).await), SparkChannelError::Cancelled);
+}

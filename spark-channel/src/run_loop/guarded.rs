@@ -12,14 +12,20 @@ use std::{
 use tokio::{task::unconstrained, time::Sleep};
 use tracing::Span;
 
-use crate::current::{self, Scope};
+use crate::{
+    clock::Moment,
+    current::{self, Scope},
+};
 
 /// What outlives a panic: the scope, the stop timer and the registered waker.
 pub(super) struct Guard {
     // Empty only while the scope is entered.
     scope: Option<Scope>,
     registered: Option<Waker>,
-    timer: Option<Pin<Box<Sleep>>>,
+    /// The stop timer, and what it is set to.
+    timer: Option<(Moment, Pin<Box<Sleep>>)>,
+    /// Whether the turn has been polled since the deadline passed.
+    saw_deadline: bool,
 }
 
 /// Polls `turn` with the scope and the span entered; completes with its panic, if
@@ -38,6 +44,7 @@ impl Guard {
             scope: Some(scope),
             registered: None,
             timer: None,
+            saw_deadline: false,
         }
     }
 
@@ -74,18 +81,22 @@ impl Guard {
         let Some(deadline) = control.stop_deadline() else {
             return false;
         };
-        if control.deadline_passed() {
-            return false;
-        }
-        let timer = self
-            .timer
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
-        // A handler that spends its task's budget must not keep time from passing.
-        let passes = pin!(unconstrained(timer)).poll(cx).is_ready();
-        if passes {
+        if !control.deadline_passed() {
+            if self.timer.as_ref().is_none_or(|(set, _)| *set != deadline) {
+                let sleep = tokio::time::sleep_until(deadline.to_instant());
+                self.timer = Some((deadline, Box::pin(sleep)));
+            }
+            let Some((_, timer)) = &mut self.timer else {
+                return false;
+            };
+            // A handler that spends its task's budget must not keep time from passing.
+            if pin!(unconstrained(timer)).poll(cx).is_pending() {
+                return false;
+            }
             control.pass_deadline();
         }
-        passes
+        // Another replica may have noticed it first, after this one's turn was polled.
+        !std::mem::replace(&mut self.saw_deadline, true)
     }
 }
 

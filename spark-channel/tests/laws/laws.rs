@@ -61,6 +61,7 @@ pub(crate) fn check(plan: &Plan, ran: &Ran) -> Check {
         case.in_the_order_accepted()?;
         case.a_stop_keeps_its_word()?;
         case.what_stops_it_does()?;
+        case.the_last_dispatcher_takes_nothing_away()?;
         case.a_shutdown_message_keeps_its_place()
     })
 }
@@ -561,6 +562,21 @@ impl<'a> Case<'a> {
                     "job {job} started after a panic that stops"
                 );
             }
+        }
+        Ok(())
+    }
+
+    /// Nobody told it to stop: it ends once everything accepted has been handled.
+    fn the_last_dispatcher_takes_nothing_away(&self) -> Check {
+        let report = &self.ran.report;
+        if report.reason == StopReason::NoDispatchers
+            && self.stop_told.is_none()
+            && self.plan.policy != Policy::Stop
+            && !self.start_goes_wrong()
+        {
+            prop_assert_eq!(report.stats.returned, 0);
+            prop_assert_eq!(report.stats.undelivered, 0);
+            prop_assert!(report.stats.interrupted == 0 || self.plan.drop_abandoned);
         }
         Ok(())
     }

@@ -19,6 +19,8 @@ enum Work {
     Pends,
     /// Is always ready to be polled, and has spent its tokio budget by then.
     Spends,
+    /// Takes a minute, and is answered.
+    TakesLong,
 }
 
 type Dispatcher = SparkGenericModuleDispatcher<
@@ -36,6 +38,10 @@ impl NativeHandler for Endless {
     async fn handle_request(&mut self, work: Work) -> Result<(), SparkChannelError> {
         match work {
             Work::Pends => std::future::pending().await,
+            Work::TakesLong => {
+                sleep(Duration::from_secs(60)).await;
+                Ok(())
+            }
             Work::Spends => loop {
                 task::consume_budget().await;
             },
@@ -95,6 +101,35 @@ async fn what_is_queued_when_told_to_stop_after_the_current_one_does_not_start()
         let report = handle.shutdown(Stop::AfterCurrent).await;
         assert_eq!(report.stats.returned, 1, "of {replicas:?}: {report:?}");
         assert_eq!(caller.await, SparkChannelError::ShuttingDown);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_dispatchers_every_replica_ends_its_work_in_its_own_time() {
+    for replicas in [None, Some(1), Some(3)] {
+        let handle = spawn(replicas, 8);
+        let sent = handle.dispatcher().command(Work::TakesLong).await;
+        assert!(sent.is_ok(), "{sent:?}");
+        let report = handle.wait().await;
+        assert_eq!(report.stats.handled, 1, "of {replicas:?}: {report:?}");
+    }
+}
+
+/// The replica that sees the deadline first tells the others, wherever they are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_replica_misses_the_deadline_that_another_one_noticed() {
+    for round in 0..1_500 {
+        let handle = spawn(Some(2), 8);
+        let dispatcher = handle.dispatcher();
+        for _ in 0..2 {
+            let sent = dispatcher.try_command(Work::Pends);
+            assert!(sent.is_ok(), "{sent:?}");
+        }
+        task::yield_now().await;
+        let within = Duration::from_micros(round % 3);
+        let stopped = handle.shutdown_within(Stop::Drain, within);
+        let report = tokio::spawn(stopped).await.expect("no panic");
+        assert_eq!(report.reason, StopReason::Requested(Stop::Drain));
     }
 }
 
@@ -159,7 +194,7 @@ fn call(
     dispatcher.sender.try_send(message).ok()?;
     Some(async move {
         match reply.await {
-            Ok(Ok(())) => unreachable!("an endless handler has no answer"),
+            Ok(Ok(())) => unreachable!("only endless work is called for"),
             Ok(Err(error)) => error,
             Err(_) => SparkChannelError::ReplyDropped,
         }
