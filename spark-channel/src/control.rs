@@ -25,8 +25,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     callback::Stamp,
     clock::{Clock, Length, Moment},
-    handle::{Stop, StopReason},
     stats::{Counters, Stats},
+    stop::{Stop, StopReason},
 };
 
 pub(crate) struct Control {

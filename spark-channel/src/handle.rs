@@ -8,59 +8,11 @@ use tokio::{
 };
 
 use crate::{
-    SparkChannelCancellationToken, SparkGenericModuleDispatcher, Stats, WeakDispatcher,
+    Report, SparkChannelCancellationToken, SparkGenericModuleDispatcher, Stats, Stop, StopReason,
+    WeakDispatcher,
     clock::{Length, Moment},
     control::Control,
 };
-
-/// How a module is to stop. In every case it refuses new messages at once,
-/// answers or gives back what it does not handle, and has one deadline for all of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Stop {
-    /// Handle everything accepted so far, then stop.
-    Drain,
-    /// Finish the message being handled, give back the rest.
-    AfterCurrent,
-    /// Drop the running handler at its next `.await`, give back the rest.
-    Now,
-}
-
-/// Why a module stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum StopReason {
-    /// Nobody was left who could send to it.
-    NoDispatchers,
-    /// Its handle asked for it.
-    Requested(Stop),
-    /// A [`Shutdown`](crate::SparkGenericModuleMessage::Shutdown) message came.
-    ShutdownMessage,
-    /// A handler panicked, and the policy was to stop, or its factory panicked too.
-    Panicked,
-    /// The handler's `started` failed or panicked.
-    StartFailed,
-    /// It did not end within its deadline because its handler blocks its
-    /// thread. The task was told to abort and may still be blocked; the counts are those of
-    /// the moment.
-    Unresponsive,
-    /// Its task was aborted, or its runtime ended, before it could report.
-    Aborted,
-}
-
-/// What became of everything a module accepted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Report {
-    /// The module's name.
-    pub module: Arc<str>,
-    /// Why it stopped.
-    pub reason: StopReason,
-    /// Whether the deadline of the shutdown cut something short.
-    pub deadline_passed: bool,
-    /// The last counts. Once a module has stopped,
-    /// [`accounted`](Stats::accounted) equals what it accepted.
-    pub stats: Stats,
-}
 
 /// The owner's end of a module.
 ///

@@ -6,6 +6,7 @@ pub mod current;
 pub mod listener;
 
 mod clock;
+mod config;
 mod control;
 mod dispatcher;
 mod error;
@@ -15,23 +16,24 @@ mod module;
 mod request;
 mod run_loop;
 mod stats;
+mod stop;
 
 pub use async_trait::async_trait;
 
 pub use crate::{
     callback::{CallbackSender, CallbackWrapper},
     cancellation_token::{SparkChannelCancellationToken, SparkChannelCancellationTrait},
+    config::{Factory, PanicPolicy},
     dispatcher::{SparkGenericModuleDispatcher, WeakDispatcher},
     error::{IntoResult, Refused, SparkChannelError, Stage},
-    handle::{ModuleHandle, Report, Stop, StopReason},
+    handle::ModuleHandle,
     handler::{
         AsyncTraitHandler, IntoHandler, Native, NativeHandler, SparkGenericModuleHandler,
         ViaAsyncTrait,
     },
     listener::{SparkGenericModuleMessage, run_module_server},
-    module::{
-        Factory, HandleOf, ModuleBuilder, PanicPolicy, module, pool, spawn_module, spawn_pool,
-    },
+    module::{HandleOf, ModuleBuilder, module, pool, spawn_module, spawn_pool},
     request::Request,
     stats::Stats,
+    stop::{Report, Stop, StopReason},
 };

@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     CallbackWrapper, IntoHandler, NativeHandler, PanicPolicy, Report,
-    cancellation_token::SparkChannelCancellationToken, module, run_loop,
+    cancellation_token::SparkChannelCancellationToken, config::Config, run_loop,
 };
 pub use crate::{
     cancellation_token::SparkChannelCancellationTrait,
@@ -102,7 +102,7 @@ where
     H::Handler: NativeHandler<Message = M, Response = R, Error = E>,
     C: SparkChannelCancellationTrait + Send + 'static,
 {
-    let config = module::Config::named_after::<H>();
+    let config = Config::named_after::<H>();
     let control = config.control(1, receiver.max_capacity());
     let mailbox = run_loop::Mailbox::own(receiver);
     let worker = run_loop::Worker::new(

@@ -32,9 +32,9 @@ use crate::{
     CallbackSender, CallbackWrapper, NativeHandler, PanicPolicy, Report,
     SparkChannelCancellationTrait, SparkChannelError, SparkGenericModuleMessage, Stage, Stop,
     StopReason,
+    config::Config,
     control::{Control, Slot},
     current::Scope,
-    module::Config,
 };
 
 /// One replica: its handler, its view of the mailbox, and where it stands.

@@ -1,0 +1,109 @@
+//! What a module is built with, and what becomes of it after a panic.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use crate::{IntoHandler, NativeHandler, control::Control};
+
+/// What becomes of a module whose handler panicked.
+///
+/// In every case the caller gets [`Panicked`](crate::SparkChannelError::Panicked),
+/// and the message is not tried again.
+pub enum PanicPolicy<H> {
+    /// Go on with the same handler. Its state may be half changed: right for
+    /// handlers that hold none, or change it last.
+    Continue,
+    /// Go on with a new handler, whose `started` runs first.
+    Restart(Factory<H>),
+    /// Stop, and give back what is queued.
+    Stop,
+}
+
+/// Makes handlers.
+pub type Factory<H> = Arc<dyn Fn() -> H + Send + Sync>;
+
+pub(crate) struct Config {
+    pub(crate) name: Option<Arc<str>>,
+    /// What the module is named after if it is given no name.
+    type_name: &'static str,
+    pub(crate) capacity: usize,
+    pub(crate) default_timeout: Option<Duration>,
+    pub(crate) shutdown_timeout: Duration,
+    pub(crate) drop_abandoned: bool,
+}
+
+// === impl PanicPolicy ===
+
+impl<H: NativeHandler> PanicPolicy<H> {
+    /// Restarts with what `factory` makes.
+    pub fn restart<T, Marker>(factory: impl Fn() -> T + Send + Sync + 'static) -> Self
+    where
+        T: IntoHandler<Marker, Handler = H>,
+    {
+        Self::Restart(Arc::new(move || factory().into_handler()))
+    }
+}
+
+impl<H> Clone for PanicPolicy<H> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Continue => Self::Continue,
+            Self::Restart(factory) => Self::Restart(Arc::clone(factory)),
+            Self::Stop => Self::Stop,
+        }
+    }
+}
+
+impl<H> fmt::Debug for PanicPolicy<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Continue => "Continue",
+            Self::Restart(_) => "Restart(..)",
+            Self::Stop => "Stop",
+        })
+    }
+}
+
+// === impl Config ===
+
+impl Config {
+    pub(crate) fn named_after<H>() -> Self {
+        Self {
+            name: None,
+            type_name: std::any::type_name::<H>(),
+            capacity: 64,
+            default_timeout: None,
+            shutdown_timeout: Duration::from_secs(15),
+            drop_abandoned: false,
+        }
+    }
+
+    pub(crate) fn control(&self, replicas: usize, capacity: usize) -> Arc<Control> {
+        Arc::new(Control::new(
+            match &self.name {
+                Some(name) => Arc::clone(name),
+                None => short_type_name(self.type_name).into(),
+            },
+            replicas,
+            capacity,
+            self.default_timeout,
+            self.shutdown_timeout,
+        ))
+    }
+}
+
+/// `app::orders::Orders<app::Db>` → `Orders`.
+fn short_type_name(full: &str) -> &str {
+    let without_generics = full.split('<').next().unwrap_or(full);
+    without_generics.rsplit("::").next().unwrap_or(full)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::short_type_name;
+
+    #[test]
+    fn a_module_is_named_after_its_type_without_path_and_parameters() {
+        assert_eq!(short_type_name("app::orders::Orders<app::Db>"), "Orders");
+        assert_eq!(short_type_name("Orders"), "Orders");
+    }
+}
