@@ -22,10 +22,15 @@ pub(super) struct Guard {
     // Empty only while the scope is entered.
     scope: Option<Scope>,
     registered: Option<Waker>,
-    /// The stop timer, and what it is set to.
-    timer: Option<(Moment, Pin<Box<Sleep>>)>,
+    timer: Option<Box<Timer>>,
     /// Whether the turn has been polled since the deadline passed.
     saw_deadline: bool,
+}
+
+/// Armed only while a module stops, so it does not count how many boxes it takes.
+struct Timer {
+    set_to: Moment,
+    sleep: Pin<Box<Sleep>>,
 }
 
 /// Polls `turn` with the scope and the span entered; completes with its panic, if
@@ -82,15 +87,21 @@ impl Guard {
             return false;
         };
         if !control.deadline_passed() {
-            if self.timer.as_ref().is_none_or(|(set, _)| *set != deadline) {
-                let sleep = tokio::time::sleep_until(deadline.to_instant());
-                self.timer = Some((deadline, Box::pin(sleep)));
+            if self
+                .timer
+                .as_ref()
+                .is_none_or(|timer| timer.set_to != deadline)
+            {
+                self.timer = Some(Box::new(Timer {
+                    set_to: deadline,
+                    sleep: Box::pin(tokio::time::sleep_until(deadline.to_instant())),
+                }));
             }
-            let Some((_, timer)) = &mut self.timer else {
+            let Some(timer) = &mut self.timer else {
                 return false;
             };
             // A handler that spends its task's budget must not keep time from passing.
-            if pin!(unconstrained(timer)).poll(cx).is_pending() {
+            if pin!(unconstrained(&mut timer.sleep)).poll(cx).is_pending() {
                 return false;
             }
             control.pass_deadline();

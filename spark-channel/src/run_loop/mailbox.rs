@@ -32,14 +32,17 @@ enum Source<T> {
         receiver: mpsc::Receiver<T>,
         batch: usize,
     },
-    Shared {
-        receiver: Arc<Mutex<mpsc::Receiver<T>>>,
-        /// The wait for a message, in a box that each wait uses again.
-        receiving: ReusableBoxFuture<'static, Option<Taken<T>>>,
-        notice: Notice<T>,
-        /// What `notice` said of the message taken last.
-        in_time: bool,
-    },
+    // Boxed, or every module would have room for what only a pool's replica needs.
+    Shared(Box<Shared<T>>),
+}
+
+struct Shared<T> {
+    receiver: Arc<Mutex<mpsc::Receiver<T>>>,
+    /// The wait for a message, in a box that each wait uses again.
+    receiving: ReusableBoxFuture<'static, Option<Taken<T>>>,
+    notice: Notice<T>,
+    /// What `notice` said of the message taken last.
+    in_time: bool,
 }
 
 // === impl Mailbox ===
@@ -66,12 +69,12 @@ impl<T: Send + 'static> Mailbox<T> {
     /// replica can take the one behind it.
     pub(crate) fn shared(receiver: Arc<Mutex<mpsc::Receiver<T>>>, notice: Notice<T>) -> Self {
         let receiving = ReusableBoxFuture::new(receive(Arc::clone(&receiver), notice.clone()));
-        Self::new(Source::Shared {
+        Self::new(Source::Shared(Box::new(Shared {
             receiver,
             receiving,
             notice,
             in_time: true,
-        })
+        })))
     }
 
     /// A message that has been received, if any.
@@ -86,7 +89,7 @@ impl<T: Send + 'static> Mailbox<T> {
     /// Whether a message has been taken out of a mailbox that others take from too,
     /// before one of them took the shutdown message.
     pub(crate) fn has_taken_in_time(&self) -> bool {
-        matches!(self.source, Source::Shared { in_time: true, .. }) && !self.taken.is_empty()
+        matches!(&self.source, Source::Shared(shared) if shared.in_time) && !self.taken.is_empty()
     }
 
     /// Waits until there is a message to take, or `interrupted` says not to.
@@ -131,12 +134,13 @@ impl<T: Send + 'static> Mailbox<T> {
                     self.taken.reverse();
                 }
             }
-            Source::Shared {
-                receiver,
-                receiving,
-                notice,
-                in_time,
-            } => {
+            Source::Shared(shared) => {
+                let Shared {
+                    receiver,
+                    receiving,
+                    notice,
+                    in_time,
+                } = &mut **shared;
                 let received = poll_fn(|cx| match receiving.poll(cx) {
                     Poll::Pending if interrupted() => Poll::Ready(None),
                     polled => polled.map(Some),
@@ -182,7 +186,7 @@ impl<T: Send + 'static> Mailbox<T> {
             Source::Own { receiver, .. } => receiver.close(),
             // A replica that waits for a message holds the lock, and lets go of it
             // because it is told to stop as well.
-            Source::Shared { receiver, .. } => receiver.lock().await.close(),
+            Source::Shared(shared) => shared.receiver.lock().await.close(),
         }
         self.closed = true;
     }
@@ -195,8 +199,8 @@ impl<T: Send + 'static> Doors for Mailbox<T> {
             Source::Own { receiver, .. } => receiver.close(),
             // Who holds the lock waits for a message, is told to stop as well, and
             // closes when it has the lock again.
-            Source::Shared { receiver, .. } => {
-                if let Ok(mut receiver) = receiver.try_lock() {
+            Source::Shared(shared) => {
+                if let Ok(mut receiver) = shared.receiver.try_lock() {
                     receiver.close();
                 }
             }
