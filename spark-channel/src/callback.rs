@@ -43,8 +43,8 @@ pub(crate) struct Meta {
 /// doubt where it could be sure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp {
-    // Sixteen bits each: with a wider field the stamp would lose the niche in
-    // `Always`, in which `Option` and the message enum keep their tags.
+    // Taken apart to leave a byte for `Always`, in whose niche `Option` and the
+    // message enum keep their tags; one `u64` would have none.
     seconds: u32,
     fraction: u16,
     call: u8,

@@ -6,9 +6,9 @@
 //!    they are bumped with a plain load and store.
 //! 2. `Slot::running` is written before the run loop looks whether the caller has
 //!    gone, with a sequentially consistent fence between; a caller that gives up
-//!    closes its reply slot before it reads `running` and `starts`, with the same fence. So at
-//!    least one of the two sees the other, and "queued, will not run" is never
-//!    said of a request that runs. It is overwritten, never cleared.
+//!    closes its reply slot before it reads `running` and `starts`, with the same
+//!    fence. So at least one of the two sees the other, and "queued, will not run"
+//!    is never said of a request that runs. It is overwritten, never cleared.
 //! 3. `stop` only grows: none, drain, after current, now.
 
 use std::{
@@ -48,7 +48,7 @@ pub(crate) struct Control {
     stop_deadline: AtomicU64,
     /// Whether a hook was cut off though nobody asked for a stop.
     cut_short: AtomicBool,
-    /// The first module-made reason to stop, which the report names.
+    /// The first reason to stop, which the report names.
     cause: OnceLock<StopReason>,
 }
 
@@ -136,6 +136,14 @@ impl Control {
     /// Stops the module from inside, with the deadline it was built with.
     pub(crate) fn stop_because(&self, cause: StopReason) {
         self.stop_for(cause, Stop::AfterCurrent, self.shutdown_timeout);
+    }
+
+    /// Acts on a shutdown message. While draining, what comes behind it was accepted
+    /// just as well.
+    pub(crate) fn shutdown_message_taken(&self) {
+        if self.stop().is_none() {
+            self.stop_because(StopReason::ShutdownMessage);
+        }
     }
 
     fn stop_for(&self, cause: StopReason, stop: Stop, within: Length) {

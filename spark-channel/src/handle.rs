@@ -3,7 +3,7 @@
 use std::{fmt, future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
 use tokio::{
-    task::JoinHandle,
+    task::{JoinError, JoinHandle},
     time::{Instant, timeout_at},
 };
 
@@ -138,15 +138,13 @@ impl<M, R, C, E> ModuleHandle<M, R, C, E> {
         })
         .await;
         if task.is_finished() {
-            return task
-                .await
-                .unwrap_or_else(|_| lost(&control, StopReason::Aborted));
+            return reported(task.await, &control);
         }
         let deadline = control
             .stop_deadline()
             .map_or_else(Instant::now, Moment::to_instant);
         if let Ok(joined) = timeout_at(deadline + GRACE, &mut task).await {
-            return joined.unwrap_or_else(|_| lost(&control, StopReason::Aborted));
+            return reported(joined, &control);
         }
         task.abort();
         Report {
@@ -170,8 +168,7 @@ impl<M, R, C, E> ModuleHandle<M, R, C, E> {
             task,
         } = self;
         drop(dispatcher);
-        task.await
-            .unwrap_or_else(|_| lost(&control, StopReason::Aborted))
+        reported(task.await, &control)
     }
 }
 
@@ -182,6 +179,11 @@ impl<M, R, C, E> fmt::Debug for ModuleHandle<M, R, C, E> {
             .field("finished", &self.is_finished())
             .finish_non_exhaustive()
     }
+}
+
+/// What the module's task reported, unless it came to no end of its own.
+fn reported(joined: Result<Report, JoinError>, control: &Control) -> Report {
+    joined.unwrap_or_else(|_| lost(control, StopReason::Aborted))
 }
 
 fn lost(control: &Control, reason: StopReason) -> Report {

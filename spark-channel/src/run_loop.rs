@@ -85,10 +85,8 @@ pub(crate) fn stop_at_shutdown<M, R, C, E>(
 ) -> Notice<SparkGenericModuleMessage<M, R, C, E>> {
     Arc::new(move |message| {
         let in_time = !control.is_past_draining();
-        if let SparkGenericModuleMessage::Shutdown(_) = message
-            && control.stop().is_none()
-        {
-            control.stop_because(StopReason::ShutdownMessage);
+        if let SparkGenericModuleMessage::Shutdown(_) = message {
+            control.shutdown_message_taken();
         }
         in_time
     })
@@ -350,10 +348,7 @@ where
             }
             Some(SparkGenericModuleMessage::Shutdown(token)) => {
                 self.accept_shutdown(token);
-                // While draining, what comes behind it was accepted just as well.
-                if self.control.stop().is_none() {
-                    self.control.stop_because(StopReason::ShutdownMessage);
-                }
+                self.control.shutdown_message_taken();
                 Step::Next
             }
         }

@@ -192,7 +192,8 @@ impl<T: Send + 'static> Mailbox<T> {
     }
 }
 
-/// The next message, and how many are left behind it.
+// === impl Doors ===
+
 impl<T: Send + 'static> Doors for Mailbox<T> {
     fn close_now(&mut self) {
         match &mut self.source {
