@@ -109,6 +109,12 @@ impl Moment {
 // === impl Length ===
 
 impl Length {
+    /// Long enough that a deadline just counted from now has not passed yet.
+    #[inline]
+    pub(crate) const fn is_long(self) -> bool {
+        self.0 >= COARSE_FROM.0
+    }
+
     pub(crate) fn to_duration(self) -> Duration {
         coarsetime::Duration::from_ticks(self.0).into()
     }
@@ -147,7 +153,7 @@ impl Clock {
     /// The moment `timeout` from now; never early, late by at most twice [`COARSE_ERROR`].
     #[inline]
     pub(crate) fn deadline_in(self, timeout: Length) -> Moment {
-        if self == Self::Coarse && timeout.0 >= COARSE_FROM.0 {
+        if self == Self::Coarse && timeout.is_long() {
             Moment::now_coarse().after(COARSE_ERROR).after(timeout)
         } else {
             Moment::now().after(timeout)

@@ -29,6 +29,7 @@ pub(crate) struct Config {
     pub(crate) default_timeout: Option<Duration>,
     pub(crate) shutdown_timeout: Duration,
     pub(crate) drop_abandoned: bool,
+    pub(crate) direct_calls: bool,
 }
 
 // === impl PanicPolicy ===
@@ -74,6 +75,7 @@ impl Config {
             default_timeout: None,
             shutdown_timeout: Duration::from_secs(15),
             drop_abandoned: false,
+            direct_calls: true,
         }
     }
 

@@ -305,7 +305,7 @@ impl Slot {
         *lock(&self.waker) = None;
     }
 
-    fn wake(&self) {
+    pub(crate) fn wake(&self) {
         // Woken by reference: the loop registers again only when its waker changes.
         let waker = lock(&self.waker).clone();
         if let Some(waker) = waker {

@@ -6,7 +6,7 @@ use tokio::sync::mpsc::{self, Permit, error::TrySendError};
 
 use crate::{
     IntoResult, Refused, Request, SparkChannelCancellationToken, SparkChannelError,
-    SparkGenericModuleMessage, Stage, Stats, control::Control, current,
+    SparkGenericModuleMessage, Stage, Stats, control::Control, current, direct::DirectCalls,
 };
 
 /// The caller's end of a module: cheap to clone, and to share between tasks.
@@ -27,6 +27,7 @@ pub struct SparkGenericModuleDispatcher<
     pub sender:
         mpsc::Sender<SparkGenericModuleMessage<Message, Response, CancellationToken, Error>>,
     control: Option<Arc<Control>>,
+    direct: Option<Direct<Message, Response, Error>>,
 }
 
 /// A dispatcher that does not keep its module alive.
@@ -39,7 +40,11 @@ pub struct WeakDispatcher<
     sender:
         mpsc::WeakSender<SparkGenericModuleMessage<Message, Response, CancellationToken, Error>>,
     control: Option<Arc<Control>>,
+    direct: Option<Direct<Message, Response, Error>>,
 }
+
+/// Where the worker of an idle module lies.
+type Direct<M, R, E> = Arc<dyn DirectCalls<M, R, E>>;
 
 // === impl SparkGenericModuleDispatcher ===
 
@@ -53,16 +58,19 @@ impl<M, R, C, E> SparkGenericModuleDispatcher<M, R, C, E> {
         Self {
             sender,
             control: None,
+            direct: None,
         }
     }
 
-    pub(crate) const fn with_control(
+    pub(crate) const fn of_module(
         sender: mpsc::Sender<SparkGenericModuleMessage<M, R, C, E>>,
         control: Arc<Control>,
+        direct: Option<Arc<dyn DirectCalls<M, R, E>>>,
     ) -> Self {
         Self {
             sender,
             control: Some(control),
+            direct,
         }
     }
 
@@ -223,11 +231,17 @@ impl<M, R, C, E> SparkGenericModuleDispatcher<M, R, C, E> {
         WeakDispatcher {
             sender: self.sender.downgrade(),
             control: self.control.clone(),
+            direct: self.direct.clone(),
         }
     }
 
     pub(crate) fn control(&self) -> Option<&Arc<Control>> {
         self.control.as_ref()
+    }
+
+    #[inline]
+    pub(crate) fn direct(&self) -> Option<&dyn DirectCalls<M, R, E>> {
+        self.direct.as_deref()
     }
 
     /// A place in the mailbox, if there is one now. Counts nothing.
@@ -287,6 +301,7 @@ impl<M, R, C, E> Clone for SparkGenericModuleDispatcher<M, R, C, E> {
         Self {
             sender: self.sender.clone(),
             control: self.control.clone(),
+            direct: self.direct.clone(),
         }
     }
 }
@@ -309,6 +324,7 @@ impl<M, R, C, E> WeakDispatcher<M, R, C, E> {
         Some(SparkGenericModuleDispatcher {
             sender: self.sender.upgrade()?,
             control: self.control.clone(),
+            direct: self.direct.clone(),
         })
     }
 }
@@ -318,6 +334,7 @@ impl<M, R, C, E> Clone for WeakDispatcher<M, R, C, E> {
         Self {
             sender: self.sender.clone(),
             control: self.control.clone(),
+            direct: self.direct.clone(),
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod listener;
 mod clock;
 mod config;
 mod control;
+mod direct;
 mod dispatcher;
 mod error;
 mod handle;

@@ -209,6 +209,19 @@ where
         self
     }
 
+    /// Handles every request on the module's own task.
+    ///
+    /// By default a request to an idle module is a *direct call*: the caller's task
+    /// polls the handler, once, and only a handler that is not done by then goes on in
+    /// the module's task. That saves two wake-ups, and everything else holds as ever.
+    /// It is wrong for a handler that blocks its thread, which also blocks the one
+    /// caller whose timeout it then outlasts, and for one that computes for long, which
+    /// keeps whatever else the caller's task does waiting. A pool makes no direct calls.
+    pub fn without_direct_calls(mut self) -> Self {
+        self.config.direct_calls = false;
+        self
+    }
+
     /// Uses `Token` in [`Shutdown`](crate::SparkGenericModuleMessage::Shutdown) messages.
     /// Default: [`SparkChannelCancellationToken`].
     pub fn cancellation_token<Token>(self) -> ModuleBuilder<H, Token>
@@ -237,13 +250,22 @@ where
             ..
         } = self;
         let (sender, receiver) = mpsc::channel(config.capacity);
+        let mut direct = None;
         let (control, task) = match start {
             Start::One(handler) => {
                 let control = config.control(1, config.capacity);
-                let mailbox = Mailbox::own(receiver);
-                let worker =
-                    Worker::new(handler, policy, &config, mailbox, Arc::clone(&control), 0);
-                (control, tokio::spawn(run_loop::run_one(worker)))
+                let start = |mailbox| {
+                    let control = Arc::clone(&control);
+                    Worker::new(handler, policy, &config, mailbox, control, 0)
+                };
+                let task = if config.direct_calls {
+                    let (seat, run) = run_loop::seated(start(Mailbox::resting(receiver)));
+                    direct = Some(seat);
+                    tokio::spawn(run)
+                } else {
+                    tokio::spawn(run_loop::run_one(start(Mailbox::own(receiver))))
+                };
+                (control, task)
             }
             Start::Pool(replicas, factory) => {
                 let control = config.control(replicas.get(), config.capacity);
@@ -260,7 +282,8 @@ where
                 (control, tokio::spawn(pool))
             }
         };
-        let dispatcher = SparkGenericModuleDispatcher::with_control(sender, Arc::clone(&control));
+        let dispatcher =
+            SparkGenericModuleDispatcher::of_module(sender, Arc::clone(&control), direct);
         ModuleHandle::new(dispatcher, control, task)
     }
 }

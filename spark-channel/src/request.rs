@@ -36,6 +36,7 @@ use crate::{
     clock::{Clock, Length, Moment},
     control::Control,
     current,
+    direct::{self, Called},
 };
 
 pin_project! {
@@ -127,7 +128,7 @@ impl<'a, M, R, C, E> Request<'a, M, R, C, E> {
             Ok(permit) => permit,
             Err(reason) => return Err(dispatcher.refuse(reason, message)),
         };
-        let deadline = caller.deadline(dispatcher, &Limit::Default);
+        let deadline = earlier(caller.inherited, Limit::Default.deadline(dispatcher));
         let (stamp, reply) = send(dispatcher, permit, message, deadline);
         Ok(Self {
             dispatcher,
@@ -192,47 +193,66 @@ where
     C: Send,
     E: From<SparkChannelError> + Send,
 {
-    /// Sends the message; waits for room first if there is none.
+    /// Sends the message, or calls the module directly; waits for room first if there is
+    /// none. Completes with the answer if there is one already.
     #[inline]
-    fn poll_send(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(), SparkChannelError>> {
+    fn poll_send(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<R, E>>> {
         let this = self.as_mut().project();
         let dispatcher = *this.dispatcher;
         if this.admission.is_some() {
             return self.poll_admission(cx);
         }
-        let Some(message) = this.message.take() else {
-            panic!("`Request` polled after it completed");
-        };
+        let seat = dispatcher.direct();
+        if seat.is_some() {
+            ready!(direct::poll_budget(cx));
+        }
+        assert!(
+            this.message.is_some(),
+            "`Request` polled after it completed"
+        );
         let caller = Caller::of(dispatcher);
         if caller.asks_itself {
-            return Poll::Ready(Err(deadlock(dispatcher)));
+            *this.message = None;
+            return failed(deadlock(dispatcher));
         }
-        *this.deadline = earlier(*this.at_most, caller.deadline(dispatcher, this.limit));
+        let bound = earlier(*this.at_most, caller.inherited);
+        *this.deadline = earlier(bound, this.limit.deadline(dispatcher));
+        if let Some(seat) = seat
+            && (bound.is_none() && this.limit.is_ahead(dispatcher)
+                || !has_passed(*this.deadline, dispatcher))
+        {
+            match seat.call(this.message, *this.deadline, cx) {
+                Called::Busy => {}
+                Called::Answered(answer) => return Poll::Ready(Some(answer)),
+                Called::Started(reply) => {
+                    *this.reply = Some(reply);
+                    return Poll::Ready(None);
+                }
+            }
+        }
         match dispatcher.try_admit() {
             Ok(permit) => {
-                let (stamp, reply) = send(dispatcher, permit, message, *this.deadline);
-                *this.stamp = stamp;
-                *this.reply = Some(reply);
-                Poll::Ready(Ok(()))
+                if let Some(message) = this.message.take() {
+                    let (stamp, reply) = send(dispatcher, permit, message, *this.deadline);
+                    *this.stamp = stamp;
+                    *this.reply = Some(reply);
+                }
+                Poll::Ready(None)
             }
             Err(SparkChannelError::Full) => {
-                *this.message = Some(message);
                 *this.admission = Some(Box::pin(dispatcher.sender.reserve()));
                 self.poll_admission(cx)
             }
-            Err(reason) => Poll::Ready(Err(dispatcher.refuse(reason, ()).reason)),
+            Err(reason) => {
+                *this.message = None;
+                failed(dispatcher.refuse(reason, ()).reason)
+            }
         }
     }
 
     /// Waits for room and sends the message.
     #[cold]
-    fn poll_admission(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(), SparkChannelError>> {
+    fn poll_admission(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<R, E>>> {
         let this = self.project();
         let dispatcher = *this.dispatcher;
         let Some(permit) = this.admission else {
@@ -246,7 +266,7 @@ where
                     *this.reply = Some(reply);
                 }
                 *this.admission = None;
-                return Poll::Ready(Ok(()));
+                return Poll::Ready(None);
             }
             Poll::Ready(Err(_)) => dispatcher.closed_reason(),
             Poll::Pending => {
@@ -261,7 +281,7 @@ where
         };
         *this.admission = None;
         *this.message = None;
-        Poll::Ready(Err(dispatcher.refuse(reason, ()).reason))
+        failed(dispatcher.refuse(reason, ()).reason)
     }
 
     /// Ends the call at its deadline, unless its answer came in the same moment.
@@ -299,9 +319,9 @@ where
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<R, E>> {
         if self.reply.is_none()
-            && let Err(error) = ready!(self.as_mut().poll_send(cx))
+            && let Some(answer) = ready!(self.as_mut().poll_send(cx))
         {
-            return Poll::Ready(Err(error.into()));
+            return Poll::Ready(answer);
         }
         let mut this = self.as_mut().project();
         if let Timer::Fresh = &*this.timer {
@@ -342,6 +362,39 @@ impl<M, R, C, E> fmt::Debug for Request<'_, M, R, C, E> {
             .field("module", &self.dispatcher.name())
             .field("state", &state)
             .finish_non_exhaustive()
+    }
+}
+
+// === impl Limit ===
+
+impl Limit {
+    #[inline]
+    fn deadline<M, R, C, E>(
+        &self,
+        dispatcher: &SparkGenericModuleDispatcher<M, R, C, E>,
+    ) -> Option<Moment> {
+        let control = dispatcher.control();
+        match self {
+            Self::Default => control
+                .and_then(|control| control.default_timeout)
+                .map(|timeout| clock_of(control).deadline_in(timeout)),
+            Self::Timeout(timeout) => Some(clock_of(control).deadline_in(*timeout)),
+            Self::Deadline(at) => Some(*at),
+        }
+    }
+
+    /// Whether the deadline it has just given is known not to have passed: reading the
+    /// clock again would cost more than the rest of what is asked.
+    #[inline]
+    fn is_ahead<M, R, C, E>(&self, dispatcher: &SparkGenericModuleDispatcher<M, R, C, E>) -> bool {
+        match self {
+            Self::Default => dispatcher
+                .control()
+                .and_then(|control| control.default_timeout)
+                .is_none_or(Length::is_long),
+            Self::Timeout(timeout) => timeout.is_long(),
+            Self::Deadline(_) => false,
+        }
     }
 }
 
@@ -387,23 +440,6 @@ impl Caller {
         })
         .unwrap_or(outside)
     }
-
-    #[inline]
-    fn deadline<M, R, C, E>(
-        self,
-        dispatcher: &SparkGenericModuleDispatcher<M, R, C, E>,
-        limit: &Limit,
-    ) -> Option<Moment> {
-        let control = dispatcher.control();
-        let own = match limit {
-            Limit::Default => control
-                .and_then(|control| control.default_timeout)
-                .map(|timeout| clock_of(control).deadline_in(timeout)),
-            Limit::Timeout(timeout) => Some(clock_of(control).deadline_in(*timeout)),
-            Limit::Deadline(at) => Some(*at),
-        };
-        earlier(own, self.inherited)
-    }
 }
 
 #[inline]
@@ -412,6 +448,19 @@ fn earlier(one: Option<Moment>, other: Option<Moment>) -> Option<Moment> {
         (Some(one), Some(other)) => Some(one.min(other)),
         (one, other) => one.or(other),
     }
+}
+
+/// Whether a handler with this deadline must not start any more.
+fn has_passed<M, R, C, E>(
+    deadline: Option<Moment>,
+    dispatcher: &SparkGenericModuleDispatcher<M, R, C, E>,
+) -> bool {
+    deadline.is_some_and(|deadline| deadline.has_passed(clock_of(dispatcher.control())))
+}
+
+#[cold]
+fn failed<R, E: From<SparkChannelError>>(reason: SparkChannelError) -> Poll<Option<Result<R, E>>> {
+    Poll::Ready(Some(Err(reason.into())))
 }
 
 #[cold]
@@ -458,7 +507,7 @@ fn send<M, R, C, E>(
 
 /// The span of a request, as a child of the caller's; boxed only if anybody listens.
 #[inline]
-fn span(module: Option<&str>) -> Option<Box<Span>> {
+pub(crate) fn span(module: Option<&str>) -> Option<Box<Span>> {
     if LevelFilter::current() < LevelFilter::DEBUG {
         return None;
     }

@@ -10,23 +10,27 @@
 mod guarded;
 mod mailbox;
 mod running;
+mod seat;
 
 use std::{
     any::Any,
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
-    sync::Arc,
+    sync::{Arc, Mutex, Weak},
 };
 
 use tokio::{task::JoinSet, time::timeout};
 use tracing::Span;
 
-pub(crate) use self::mailbox::{Mailbox, Notice};
 use self::{
     guarded::{Guard, Guarded, quietly},
     mailbox::Waited,
     running::{Caller, Ended, Running},
+};
+pub(crate) use self::{
+    mailbox::{Mailbox, Notice},
+    seat::seated,
 };
 use crate::{
     CallbackSender, CallbackWrapper, NativeHandler, PanicPolicy, Report,
@@ -39,7 +43,8 @@ use crate::{
 
 /// One replica: its handler, its view of the mailbox, and where it stands.
 pub(crate) struct Worker<H: NativeHandler, C> {
-    handler: H,
+    /// Absent only while a direct call has it.
+    handler: Option<Box<Berth<H>>>,
     policy: PanicPolicy<H>,
     drop_abandoned: bool,
     mailbox: Mailbox<Envelope<H, C>>,
@@ -60,12 +65,28 @@ type Envelope<H, C> = SparkGenericModuleMessage<
 
 type Reply<H> = CallbackSender<Result<<H as NativeHandler>::Response, <H as NativeHandler>::Error>>;
 
+/// A handler, and where it goes if the future that has it is dropped.
+struct Berth<H> {
+    handler: H,
+    rescue: Weak<Rescue<H>>,
+}
+
+type Rescue<H> = Mutex<Option<Box<Berth<H>>>>;
+
 /// What the handler is at, so that a panic can be answered for.
 enum Duty<H: NativeHandler> {
     None,
     Starting,
     Request(Reply<H>),
     Command,
+}
+
+/// Why [`Worker::serve`] completed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pause {
+    /// There is nothing to do, and whatever changes that wakes the task.
+    Idle,
+    Ended,
 }
 
 /// What there is to do next.
@@ -147,7 +168,7 @@ where
                 Guarded::new(turn, &mut guard, span.as_deref()).await
             };
             match ended {
-                Ok(()) => break,
+                Ok(_) => break,
                 Err(panic) => {
                     worker.after_panic(&*panic, span.as_deref());
                     quietly(|| drop(panic));
@@ -206,7 +227,10 @@ where
     ) -> Self {
         let slot = Arc::clone(&control.slots[replica]);
         Self {
-            handler,
+            handler: Some(Box::new(Berth {
+                handler,
+                rescue: Weak::new(),
+            })),
             policy,
             drop_abandoned: config.drop_abandoned,
             mailbox,
@@ -219,16 +243,17 @@ where
         }
     }
 
-    /// Start, serve, give back, stop. May be called again after it unwound.
+    /// Start, serve, give back, stop. May be called again after it unwound, and after a
+    /// pause.
     ///
     /// One function on purpose: every `async fn` between here and the handler
     /// would move the message twice more.
-    async fn serve(&mut self) {
+    async fn serve(&mut self) -> Pause {
         if !self.started {
             self.started = true;
             self.duty = Duty::Starting;
             let ended = {
-                let started = pin!(self.handler.started());
+                let started = pin!(at_home(&mut self.handler).started());
                 Running::command(started, &self.control, &mut self.mailbox).await
             };
             self.after_start(ended);
@@ -244,7 +269,7 @@ where
             match self.step() {
                 Step::Request(message, span) => {
                     let ended = {
-                        let request = pin!(self.handler.handle_request(message));
+                        let request = pin!(at_home(&mut self.handler).handle_request(message));
                         let caller =
                             Caller::new(&self.slot, self.duty.reply(), self.drop_abandoned);
                         Running::request(request, &self.control, &mut self.mailbox, caller, span)
@@ -254,7 +279,7 @@ where
                 }
                 Step::Command(message) => {
                     let ended = {
-                        let command = pin!(self.handler.handle_command(message));
+                        let command = pin!(at_home(&mut self.handler).handle_command(message));
                         Running::command(command, &self.control, &mut self.mailbox).await
                     };
                     self.after_command(ended);
@@ -262,8 +287,10 @@ where
                 Step::Next => {}
                 Step::Wait => {
                     let told_to_stop = || self.control.stop() != stop;
-                    if self.mailbox.wait(&self.slot, told_to_stop).await == Waited::Ended {
-                        break;
+                    match self.mailbox.wait(&self.slot, told_to_stop).await {
+                        Waited::Ended => break,
+                        Waited::Idle => return Pause::Idle,
+                        Waited::Received | Waited::Interrupted => {}
                     }
                 }
             }
@@ -281,7 +308,7 @@ where
         }
         if !self.stopped {
             self.stopped = true;
-            let stopped = pin!(self.handler.stopped());
+            let stopped = pin!(at_home(&mut self.handler).stopped());
             let stopped = Running::hook(stopped, &self.control, &mut self.mailbox);
             if self.control.is_stopping() {
                 stopped.await;
@@ -293,6 +320,7 @@ where
                 }
             }
         }
+        Pause::Ended
     }
 
     /// Whether the message to be handled next is older than the shutdown message that
@@ -306,7 +334,7 @@ where
         self.finish(&ended);
         if let Ended::Done(Err(error)) = ended {
             self.control.stop_because(StopReason::StartFailed);
-            self.handler.command_failed(error);
+            at_home(&mut self.handler).command_failed(error);
         }
     }
 
@@ -359,9 +387,15 @@ where
         let Duty::Request(reply) = std::mem::replace(&mut self.duty, Duty::None) else {
             unreachable!("only the end of a request changes its duty");
         };
+        let _ = reply.send(self.settle(ended));
+    }
+
+    /// Counts a request that has ended, before it is answered: who has the answer finds
+    /// it counted.
+    #[inline]
+    fn settle(&self, ended: Ended<Result<H::Response, H::Error>>) -> Result<H::Response, H::Error> {
         self.finish(&ended);
-        // Counted before it is answered: who has the answer finds it counted.
-        let answer = match ended {
+        match ended {
             Ended::Done(answer) => {
                 self.slot.counters.handled.bump();
                 if answer.is_err() {
@@ -373,8 +407,7 @@ where
                 self.slot.counters.interrupted.bump();
                 Err(SparkChannelError::Cancelled.into())
             }
-        };
-        let _ = reply.send(answer);
+        }
     }
 
     #[inline]
@@ -387,7 +420,7 @@ where
                 self.slot.counters.handled.bump();
                 self.slot.counters.failed.bump();
                 tracing::warn!(module = &*self.control.name, "command failed");
-                self.handler.command_failed(error);
+                at_home(&mut self.handler).command_failed(error);
             }
             Ended::Dropped => self.slot.counters.interrupted.bump(),
         }
@@ -419,7 +452,7 @@ where
                 if self.control.deadline_passed() {
                     return;
                 }
-                let undelivered = pin!(self.handler.undelivered(command));
+                let undelivered = pin!(at_home(&mut self.handler).undelivered(command));
                 Running::hook(undelivered, &self.control, &mut self.mailbox).await;
             }
             SparkGenericModuleMessage::Shutdown(token) => self.accept_shutdown(token),
@@ -463,7 +496,7 @@ where
                 Ok(fresh) => {
                     self.slot.counters.restarts.bump();
                     self.started = false;
-                    let old = std::mem::replace(&mut self.handler, fresh);
+                    let old = std::mem::replace(at_home(&mut self.handler), fresh);
                     quietly(|| drop(old));
                 }
                 Err(panic) => {
@@ -483,6 +516,15 @@ impl<H: NativeHandler> Duty<H> {
             Self::Request(reply) => reply,
             _ => unreachable!("a request is being handled"),
         }
+    }
+}
+
+/// The handler of a worker that no direct call has it from.
+#[inline]
+fn at_home<H>(berth: &mut Option<Box<Berth<H>>>) -> &mut H {
+    match berth {
+        Some(berth) => &mut berth.handler,
+        None => unreachable!("a direct call puts the handler back before it ends"),
     }
 }
 

@@ -346,7 +346,8 @@ async fn an_answer_in_time_wins_although_the_deadline_passes_before_it_is_read()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_module_that_blocks_its_thread_cannot_hold_its_caller() {
-    let module = spawn_module(Runner);
+    // A direct call is polled by the caller: whoever blocks turns them off.
+    let module = module(Runner).without_direct_calls().spawn();
     let dispatcher = module.dispatcher();
     let (release, blocked) = sync_channel::<()>(1);
     let blocking = job(async move {

@@ -53,6 +53,12 @@ impl Guard {
         }
     }
 
+    /// The scope, to be entered by somebody else who polls for the module.
+    #[inline]
+    pub(super) fn scope(&mut self) -> &mut Option<Scope> {
+        &mut self.scope
+    }
+
     /// Makes sure that a stop wakes this task. A task's waker hardly ever changes,
     /// so this is one comparison per poll.
     #[inline]
@@ -113,7 +119,7 @@ impl Guard {
 
 // === impl Guarded ===
 
-impl<'a, F: Future<Output = ()>> Guarded<'a, F> {
+impl<'a, F: Future> Guarded<'a, F> {
     pub(super) const fn new(
         turn: Pin<&'a mut Option<F>>,
         guard: &'a mut Guard,
@@ -123,8 +129,8 @@ impl<'a, F: Future<Output = ()>> Guarded<'a, F> {
     }
 }
 
-impl<F: Future<Output = ()>> Future for Guarded<'_, F> {
-    type Output = Result<(), Box<dyn Any + Send>>;
+impl<F: Future> Future for Guarded<'_, F> {
+    type Output = Result<F::Output, Box<dyn Any + Send>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
@@ -135,13 +141,13 @@ impl<F: Future<Output = ()>> Future for Guarded<'_, F> {
                 let _span = this.span.map(Span::enter);
                 catch_unwind(AssertUnwindSafe(|| match this.turn.as_mut().as_pin_mut() {
                     Some(turn) => turn.poll(cx),
-                    None => Poll::Ready(()),
+                    None => unreachable!("not polled after it completed"),
                 }))
             };
             match polled {
                 Ok(Poll::Pending) if this.guard.deadline_passes(cx) => {}
                 Ok(Poll::Pending) => return Poll::Pending,
-                Ok(Poll::Ready(())) => return Poll::Ready(Ok(())),
+                Ok(Poll::Ready(output)) => return Poll::Ready(Ok(output)),
                 Err(panic) => {
                     // What the future holds may panic again while it is dropped; the
                     // first panic is the one to report.

@@ -23,6 +23,9 @@ pub(crate) enum Waited {
     Received,
     /// There is none now, and the caller's condition for not waiting holds.
     Interrupted,
+    /// There is none now, the task is woken when there is, and this mailbox
+    /// [rests](Mailbox::resting) meanwhile.
+    Idle,
     /// There will be none any more.
     Ended,
 }
@@ -31,9 +34,20 @@ enum Source<T> {
     Own {
         receiver: mpsc::Receiver<T>,
         batch: usize,
+        resting: Resting,
     },
     // Boxed, or every module would have room for what only a pool's replica needs.
     Shared(Box<Shared<T>>),
+}
+
+/// Whether waiting completes when there is nothing, instead of being pending.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Resting {
+    Never,
+    /// It will, the next time.
+    Awake,
+    /// It has, the last time.
+    Asleep,
 }
 
 struct Shared<T> {
@@ -52,7 +66,21 @@ impl<T> Mailbox<T> {
         // What is taken no longer counts against the bound, so a small mailbox
         // gives out little at once.
         let batch = (receiver.max_capacity() / 4).clamp(1, BATCH_MAX);
-        Self::new(Source::Own { receiver, batch })
+        let resting = Resting::Never;
+        Self::new(Source::Own {
+            receiver,
+            batch,
+            resting,
+        })
+    }
+
+    /// A mailbox whose [`wait`](Self::wait) completes when there is nothing to take.
+    pub(crate) fn resting(receiver: mpsc::Receiver<T>) -> Self {
+        let mut mailbox = Self::own(receiver);
+        if let Source::Own { resting, .. } = &mut mailbox.source {
+            *resting = Resting::Awake;
+        }
+        mailbox
     }
 
     fn new(source: Source<T>) -> Self {
@@ -86,6 +114,16 @@ impl<T: Send + 'static> Mailbox<T> {
         self.taken.pop()
     }
 
+    /// Whether there is no message, neither taken nor to be taken.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.taken.is_empty()
+            && match &self.source {
+                Source::Own { receiver, .. } => receiver.is_empty(),
+                Source::Shared(_) => false,
+            }
+    }
+
     /// Whether a message has been taken out of a mailbox that others take from too,
     /// before one of them took the shutdown message.
     pub(crate) fn has_taken_in_time(&self) -> bool {
@@ -99,10 +137,20 @@ impl<T: Send + 'static> Mailbox<T> {
     #[inline]
     pub(crate) async fn wait(&mut self, slot: &Slot, interrupted: impl Fn() -> bool) -> Waited {
         match &mut self.source {
-            Source::Own { receiver, batch } => {
+            Source::Own {
+                receiver,
+                batch,
+                resting,
+            } => {
                 // Whoever wakes an idle module has most often sent one message.
                 // Taking it alone is cheaper than finding out that it is alone.
-                let mut limit = *batch;
+                let mut limit = if *resting == Resting::Asleep {
+                    *resting = Resting::Awake;
+                    1
+                } else {
+                    *batch
+                };
+                let may_rest = *resting == Resting::Awake && !self.closed;
                 if self.taken.capacity() == 0 {
                     // Room for one: an idle module need not pay for a batch.
                     self.taken.reserve_exact(1);
@@ -113,18 +161,23 @@ impl<T: Send + 'static> Mailbox<T> {
                             // Also pending, with messages waiting, is a task whose
                             // budget is spent; it is woken again at once.
                             Poll::Pending if interrupted() && receiver.is_empty() => {
-                                Poll::Ready(None)
+                                Poll::Ready(Err(Waited::Interrupted))
+                            }
+                            Poll::Pending if may_rest => {
+                                *resting = Resting::Asleep;
+                                Poll::Ready(Err(Waited::Idle))
                             }
                             Poll::Pending => {
                                 limit = 1;
                                 Poll::Pending
                             }
-                            Poll::Ready(count) => Poll::Ready(Some(count)),
+                            Poll::Ready(count) => Poll::Ready(Ok(count)),
                         },
                     )
                     .await;
-                let Some(count) = count else {
-                    return Waited::Interrupted;
+                let count = match count {
+                    Ok(count) => count,
+                    Err(waited) => return waited,
                 };
                 // Only a full batch leaves anything behind that is worth counting.
                 let left = if count == *batch { receiver.len() } else { 0 };

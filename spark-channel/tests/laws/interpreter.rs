@@ -152,6 +152,11 @@ where
             Policy::Restart => restart,
             Policy::Stop => PanicPolicy::Stop,
         });
+    let builder = if plan.shape == Shape::Queued {
+        builder.without_direct_calls()
+    } else {
+        builder
+    };
     let builder = match plan.default_timeout {
         None => builder,
         Some(ms) => builder.default_timeout(Duration::from_millis(ms)),

@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use spark_channel::SparkChannelError;
+use spark_channel::{SparkChannelError, current};
 use tokio::{task, time::Instant};
 
 use crate::schedule::Work;
@@ -138,7 +138,9 @@ impl Ledger {
 impl Drop for Job {
     fn drop(&mut self) {
         let mut book = self.ledger.book();
-        let in_module = task::try_id().is_some_and(|id| book.module_tasks.contains(&id));
+        // A direct call handles it on the caller's task, inside of the module's scope.
+        let in_module = current::module_name().is_some()
+            || task::try_id().is_some_and(|id| book.module_tasks.contains(&id));
         let job = self.id;
         book.events
             .push((Instant::now(), Event::Dropped { job, in_module }));

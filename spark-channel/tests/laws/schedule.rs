@@ -25,7 +25,10 @@ pub(crate) struct Plan {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shape {
+    /// One replica, which answers direct calls.
     Single,
+    /// One replica, which handles everything in its own task.
+    Queued,
     Pool(usize),
     /// `run_module_server` on a plain channel.
     Raw,
@@ -110,7 +113,7 @@ impl Plan {
     pub(crate) fn replicas(&self) -> usize {
         match self.shape {
             Shape::Pool(replicas) => replicas,
-            Shape::Single | Shape::Raw => 1,
+            Shape::Single | Shape::Queued | Shape::Raw => 1,
         }
     }
 
@@ -186,7 +189,8 @@ pub(crate) fn plan() -> impl Strategy<Value = Plan> {
 
 fn shape() -> impl Strategy<Value = Shape> {
     prop_oneof![
-        3 => Just(Shape::Single),
+        4 => Just(Shape::Single),
+        2 => Just(Shape::Queued),
         3 => (1..=3_usize).prop_map(Shape::Pool),
         1 => Just(Shape::Raw),
     ]

@@ -1,0 +1,484 @@
+//! Where a module's worker lies while the module is idle: its own task can take it, and
+//! so can a caller, who answers his request with it himself.
+//!
+//! Invariants:
+//!
+//! 1. Whoever has the [`Crew`] is the only one who can touch the handler, the mailbox
+//!    and the counters. It is moved out of the seat and back, never borrowed in it, and
+//!    no user code runs while the seat is locked.
+//! 2. The module's task puts the crew down only when whatever gives it work wakes it: it
+//!    has polled the mailbox, and no stop was asked for since.
+//! 3. If it wakes while a caller has the crew, it leaves word; whoever puts the crew back
+//!    finds the word under the same lock, and wakes it.
+//! 4. When the task ends or is dropped, the seat is closed. A caller who still has the
+//!    crew then drops it instead of putting it back.
+
+use std::{
+    any::Any,
+    future::{Future, poll_fn},
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::{Pin, pin},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+};
+
+use tokio::{
+    runtime::{self, Handle},
+    sync::oneshot,
+};
+use tracing::Span;
+
+use super::{
+    Berth, Duty, Pause, Rescue, Worker, conclude,
+    guarded::{Guard, Guarded, quietly},
+    running::{Caller, Ended, Running},
+};
+use crate::{
+    NativeHandler, Report, SparkChannelCancellationTrait,
+    clock::Moment,
+    control::Control,
+    current::{self, Scope},
+    direct::{self, Called, DirectCalls, Level},
+    request,
+};
+
+/// What a module's task and its callers share.
+struct Seat<H: NativeHandler, C, F, Make> {
+    place: Mutex<Place<H, C, F>>,
+    control: Arc<Control>,
+    runtime: runtime::Id,
+    /// Makes the future of a direct call. A parameter, because that future has no name.
+    make: Make,
+}
+
+struct Place<H: NativeHandler, C, F> {
+    crew: Option<Box<Crew<H, C, F>>>,
+    /// The module's task came while the crew was away.
+    wanted: bool,
+    closed: bool,
+}
+
+/// All it takes to handle a message.
+struct Crew<H: NativeHandler, C, F> {
+    worker: Worker<H, C>,
+    guard: Guard,
+    span: Option<Box<Span>>,
+    call: Call<H, F>,
+}
+
+/// The handler's part in a direct call.
+struct Call<H, F> {
+    /// Made for the first one and used again, so that later ones allocate nothing.
+    future: Option<Pin<Box<Option<F>>>>,
+    /// The request's span, while the future runs on in the module's task.
+    span: Option<Box<Span>>,
+    runs_on: bool,
+    rescue: Arc<Rescue<H>>,
+}
+
+/// A handler inside of a direct call's future; goes to its rescue when that is dropped.
+pub(crate) struct Lent<H>(Option<Box<Berth<H>>>);
+
+/// The module's task, as far as the seat has to do with it.
+struct Occupant<H: NativeHandler, C, F, Make>(Arc<Seat<H, C, F, Make>>);
+
+/// The future of a direct call completes with the handler and its answer.
+type Ending<H> = (Box<Berth<H>>, Answer<H>);
+
+type Answer<H> = Result<<H as NativeHandler>::Response, <H as NativeHandler>::Error>;
+
+type Direct<H> = Arc<
+    dyn DirectCalls<
+            <H as NativeHandler>::Message,
+            <H as NativeHandler>::Response,
+            <H as NativeHandler>::Error,
+        >,
+>;
+
+/// A module of one replica that answers direct calls: the seat for its dispatchers, and
+/// the future that runs the module to its end.
+///
+/// # Panics
+///
+/// Panics outside of a runtime.
+pub(crate) fn seated<H, C>(
+    worker: Worker<H, C>,
+) -> (Direct<H>, impl Future<Output = Report> + Send + 'static)
+where
+    H: NativeHandler,
+    C: SparkChannelCancellationTrait + Send + 'static,
+{
+    occupy(worker, |mut lent: Lent<H>, message| async move {
+        let answer = lent.handler().handle_request(message).await;
+        (lent.give_back(), answer)
+    })
+}
+
+fn occupy<H, C, F, Make>(
+    mut worker: Worker<H, C>,
+    make: Make,
+) -> (Direct<H>, impl Future<Output = Report> + Send + 'static)
+where
+    H: NativeHandler,
+    C: SparkChannelCancellationTrait + Send + 'static,
+    F: Future<Output = Ending<H>> + Send + 'static,
+    Make: Fn(Lent<H>, H::Message) -> F + Send + Sync + 'static,
+{
+    let seat = Arc::new(Seat {
+        place: Mutex::new(Place {
+            crew: None,
+            wanted: false,
+            closed: false,
+        }),
+        control: Arc::clone(&worker.control),
+        runtime: Handle::current().id(),
+        make,
+    });
+    let rescue = Arc::<Rescue<H>>::default();
+    if let Some(berth) = &mut worker.handler {
+        berth.rescue = Arc::downgrade(&rescue);
+    }
+    let span = tracing::info_span!("module", name = &*worker.control.name);
+    let crew = Box::new(Crew {
+        guard: Guard::new(Scope {
+            control: Arc::clone(&worker.control),
+            slot: Arc::clone(&worker.slot),
+        }),
+        span: (!span.is_disabled()).then(|| Box::new(span)),
+        worker,
+        call: Call {
+            future: None,
+            span: None,
+            runs_on: false,
+            rescue,
+        },
+    });
+    let run = run(Occupant(Arc::clone(&seat)), crew);
+    (seat, run)
+}
+
+async fn run<H, C, F, Make>(
+    occupant: Occupant<H, C, F, Make>,
+    mut crew: Box<Crew<H, C, F>>,
+) -> Report
+where
+    H: NativeHandler,
+    C: SparkChannelCancellationTrait + Send + 'static,
+    F: Future<Output = Ending<H>> + Send + 'static,
+{
+    loop {
+        let ended = {
+            let Crew {
+                worker,
+                guard,
+                span,
+                call,
+            } = &mut *crew;
+            let turn = pin!(Some(work(worker, call)));
+            Guarded::new(turn, guard, span.as_deref()).await
+        };
+        match ended {
+            Ok(Pause::Idle) => crew = occupant.rest(crew).await,
+            Ok(Pause::Ended) => break,
+            Err(panic) => crew.after_panic(panic),
+        }
+    }
+    crew.end()
+}
+
+/// Goes on with what a caller began, and then with the mailbox.
+async fn work<H, C, F>(worker: &mut Worker<H, C>, call: &mut Call<H, F>) -> Pause
+where
+    H: NativeHandler,
+    C: SparkChannelCancellationTrait + Send + 'static,
+    F: Future<Output = Ending<H>> + Send,
+{
+    if call.runs_on {
+        let ended = {
+            let future = poll_fn(|cx| poll_call(&mut call.future, cx));
+            let caller = Caller::new(&worker.slot, worker.duty.reply(), worker.drop_abandoned);
+            let span = call.span.take();
+            Running::request(future, &worker.control, &mut worker.mailbox, caller, span).await
+        };
+        let ended = match ended {
+            Ended::Done((berth, answer)) => {
+                worker.handler = Some(berth);
+                Ended::Done(answer)
+            }
+            Ended::Dropped => Ended::Dropped,
+        };
+        call.clear(worker);
+        worker.answer(ended);
+    }
+    worker.serve().await
+}
+
+// === impl Seat ===
+
+impl<H: NativeHandler, C, F, Make> Seat<H, C, F, Make> {
+    #[inline]
+    fn take(&self) -> Option<Box<Crew<H, C, F>>> {
+        self.lock().crew.take()
+    }
+
+    /// Puts the crew back. `stirred` if there is something for the module's task to do.
+    #[inline]
+    fn put_back(&self, crew: Box<Crew<H, C, F>>, stirred: bool) {
+        let mut place = self.lock();
+        if place.closed {
+            drop(place);
+            quietly(|| drop(crew));
+            return;
+        }
+        place.crew = Some(crew);
+        let wanted = std::mem::take(&mut place.wanted);
+        drop(place);
+        if stirred || wanted {
+            self.wake();
+        }
+    }
+
+    #[cold]
+    fn wake(&self) {
+        self.control.slots[0].wake();
+    }
+
+    #[inline]
+    fn lock(&self) -> MutexGuard<'_, Place<H, C, F>> {
+        // Nothing that can panic runs under the lock; a poisoned one is still whole.
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<H, C, F, Make> DirectCalls<H::Message, H::Response, H::Error> for Seat<H, C, F, Make>
+where
+    H: NativeHandler,
+    C: SparkChannelCancellationTrait + Send + 'static,
+    F: Future<Output = Ending<H>> + Send + 'static,
+    Make: Fn(Lent<H>, H::Message) -> F + Send + Sync,
+{
+    fn call(
+        &self,
+        message: &mut Option<H::Message>,
+        deadline: Option<Moment>,
+        cx: &mut Context<'_>,
+    ) -> Called<H::Response, H::Error> {
+        if !direct::is_on(self.runtime) {
+            return Called::Busy;
+        }
+        let Some(_level) = Level::enter() else {
+            return Called::Busy;
+        };
+        let Some(mut crew) = self.take() else {
+            return Called::Busy;
+        };
+        if !crew.is_free() {
+            self.put_back(crew, false);
+            return Called::Busy;
+        }
+        let Some(message) = message.take() else {
+            unreachable!("a direct call has a message");
+        };
+        crew.begin(message, deadline, &self.make);
+        match crew.poll(cx) {
+            Ok(Poll::Ready(answer)) => {
+                self.put_back(crew, false);
+                Called::Answered(answer)
+            }
+            Ok(Poll::Pending) => {
+                let reply = crew.runs_on();
+                self.put_back(crew, true);
+                Called::Started(reply)
+            }
+            Err(panic) => {
+                let reply = crew.runs_on();
+                crew.after_panic(panic);
+                self.put_back(crew, true);
+                Called::Started(reply)
+            }
+        }
+    }
+}
+
+// === impl Occupant ===
+
+impl<H: NativeHandler, C, F, Make> Occupant<H, C, F, Make> {
+    /// Leaves the crew to the callers until this task is woken, and takes it back.
+    async fn rest(&self, crew: Box<Crew<H, C, F>>) -> Box<Crew<H, C, F>> {
+        let mut crew = Some(crew);
+        poll_fn(move |cx| {
+            let mut place = self.0.lock();
+            if let Some(crew) = crew.take() {
+                place.crew = Some(crew);
+                return Poll::Pending;
+            }
+            if let Some(crew) = place.crew.take() {
+                return Poll::Ready(crew);
+            }
+            self.0.control.slots[0].register(cx.waker());
+            place.wanted = true;
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+impl<H: NativeHandler, C, F, Make> Drop for Occupant<H, C, F, Make> {
+    fn drop(&mut self) {
+        let mut place = self.0.lock();
+        place.closed = true;
+        let crew = place.crew.take();
+        drop(place);
+        quietly(|| drop(crew));
+    }
+}
+
+// === impl Crew ===
+
+impl<H, C, F> Crew<H, C, F>
+where
+    H: NativeHandler,
+    C: SparkChannelCancellationTrait + Send + 'static,
+    F: Future<Output = Ending<H>> + Send,
+{
+    /// Whether a caller may have the handler: nothing was accepted before his request.
+    #[inline]
+    fn is_free(&self) -> bool {
+        let Self { worker, call, .. } = self;
+        worker.started
+            && !call.runs_on
+            && !worker.control.is_stopping()
+            && worker.mailbox.is_empty()
+    }
+
+    #[inline]
+    fn begin(
+        &mut self,
+        message: H::Message,
+        deadline: Option<Moment>,
+        make: &impl Fn(Lent<H>, H::Message) -> F,
+    ) {
+        let Self { worker, call, .. } = self;
+        worker.slot.set_deadline(deadline);
+        call.span = request::span(Some(&worker.control.name));
+        let future = make(Lent(worker.handler.take()), message);
+        match &mut call.future {
+            Some(used) => used.set(Some(future)),
+            None => call.future = Some(Box::pin(Some(future))),
+        }
+    }
+
+    /// Polls the handler as the module's task would.
+    #[inline]
+    fn poll(&mut self, cx: &mut Context<'_>) -> Result<Poll<Answer<H>>, Box<dyn Any + Send>> {
+        let Self {
+            worker,
+            guard,
+            span,
+            call,
+        } = self;
+        let polled = {
+            let _scope = current::enter(guard.scope());
+            let _module = span.as_deref().map(Span::enter);
+            let _request = call.span.as_deref().map(Span::enter);
+            catch_unwind(AssertUnwindSafe(|| poll_call(&mut call.future, cx)))?
+        };
+        Ok(polled.map(|(berth, answer)| {
+            worker.handler = Some(berth);
+            if call.span.is_some() {
+                call.span = None;
+            }
+            worker.settle(Ended::Done(answer))
+        }))
+    }
+
+    /// Makes a request that has begun one that the module's task answers.
+    #[cold]
+    fn runs_on(&mut self) -> oneshot::Receiver<Answer<H>> {
+        let (reply, answer) = oneshot::channel();
+        self.worker.duty = Duty::Request(reply);
+        self.call.runs_on = true;
+        answer
+    }
+
+    #[cold]
+    fn after_panic(&mut self, panic: Box<dyn Any + Send>) {
+        self.call.clear(&mut self.worker);
+        self.worker.after_panic(&*panic, self.span.as_deref());
+        quietly(|| drop(panic));
+    }
+
+    fn end(self) -> Report {
+        let Self { worker, call, .. } = self;
+        worker.slot.unregister();
+        let Worker {
+            handler,
+            mailbox,
+            tokens,
+            control,
+            ..
+        } = worker;
+        // User code once more: what it owns is dropped here.
+        quietly(|| drop((handler, mailbox, call)));
+        conclude(&control, tokens)
+    }
+}
+
+// === impl Call ===
+
+impl<H: NativeHandler, F> Call<H, F> {
+    /// Drops what is left of a call that has ended, and puts the handler back.
+    fn clear<C>(&mut self, worker: &mut Worker<H, C>) {
+        self.runs_on = false;
+        self.span = None;
+        if let Some(future) = &mut self.future {
+            quietly(|| future.set(None));
+        }
+        if worker.handler.is_none() {
+            worker.handler = lock(&self.rescue).take();
+        }
+    }
+}
+
+// === impl Lent ===
+
+impl<H> Lent<H> {
+    fn handler(&mut self) -> &mut H {
+        super::at_home(&mut self.0)
+    }
+
+    #[expect(clippy::unnecessary_box_returns, reason = "the box is what moves")]
+    fn give_back(mut self) -> Box<Berth<H>> {
+        self.0
+            .take()
+            .unwrap_or_else(|| unreachable!("given back once"))
+    }
+}
+
+impl<H> Drop for Lent<H> {
+    fn drop(&mut self) {
+        if let Some(berth) = self.0.take()
+            && let Some(rescue) = berth.rescue.upgrade()
+        {
+            *lock(&rescue) = Some(berth);
+        }
+    }
+}
+
+fn poll_call<F: Future>(
+    future: &mut Option<Pin<Box<Option<F>>>>,
+    cx: &mut Context<'_>,
+) -> Poll<F::Output> {
+    match future
+        .as_mut()
+        .and_then(|future| future.as_mut().as_pin_mut())
+    {
+        Some(future) => future.poll(cx),
+        None => unreachable!("a direct call has begun"),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Held for one assignment only.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
