@@ -50,6 +50,8 @@ pub(crate) struct Control {
     cut_short: AtomicBool,
     /// The first reason to stop, which the report names.
     cause: OnceLock<StopReason>,
+    #[cfg(feature = "tower")]
+    pub(crate) reservations: crate::service::Reservations,
 }
 
 /// One replica's share.
@@ -90,6 +92,8 @@ impl Control {
             stop_deadline: AtomicU64::new(NEVER),
             cut_short: AtomicBool::new(false),
             cause: OnceLock::new(),
+            #[cfg(feature = "tower")]
+            reservations: crate::service::Reservations::default(),
         }
     }
 
@@ -152,6 +156,8 @@ impl Control {
         let deadline = self.clock.deadline_in(within).to_raw();
         self.stop_deadline.fetch_min(deadline, Ordering::AcqRel);
         self.stop.fetch_max(stop_rank(stop), Ordering::AcqRel);
+        #[cfg(feature = "tower")]
+        self.reservations.release_all();
         for slot in &self.slots {
             slot.wake();
         }

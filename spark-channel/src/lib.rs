@@ -16,6 +16,8 @@ mod handler;
 mod module;
 mod request;
 mod run_loop;
+#[cfg(feature = "tower")]
+mod service;
 mod stats;
 mod stop;
 
@@ -38,3 +40,6 @@ pub use crate::{
     stats::Stats,
     stop::{Report, Stop, StopReason},
 };
+
+#[cfg(feature = "tower")]
+pub use crate::service::{DispatcherService, ServiceCall, ServiceHandler, service_module};

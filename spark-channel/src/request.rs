@@ -39,6 +39,9 @@ use crate::{
     direct::{self, Called},
 };
 
+#[cfg(feature = "tower")]
+mod placed;
+
 pin_project! {
     /// A request on its way: the future of
     /// [`SparkGenericModuleDispatcher::request`].
