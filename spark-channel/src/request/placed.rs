@@ -2,7 +2,7 @@
 
 use tokio::sync::{mpsc::OwnedPermit, oneshot};
 
-use super::{Caller, Limit, Request, Timer, deadlock, next_call, span};
+use super::{Caller, Limit, Request, Timer, deadlock, earlier, next_call, span};
 use crate::{
     CallbackWrapper, SparkChannelError, SparkGenericModuleDispatcher, SparkGenericModuleMessage,
     callback::{Meta, Stamp},
@@ -37,7 +37,8 @@ impl<'a, M, R, C, E> Request<'a, M, R, C, E> {
         permit: OwnedPermit<SparkGenericModuleMessage<M, R, C, E>>,
         message: M,
     ) -> Placed<R, E> {
-        let deadline = Caller::of(dispatcher).deadline(dispatcher, &Limit::Default);
+        let inherited = Caller::of(dispatcher).inherited;
+        let deadline = earlier(inherited, Limit::Default.deadline(dispatcher));
         let stamp = deadline.map(|deadline| Stamp::new(deadline, next_call()));
         let (sender, reply) = oneshot::channel();
         let span = span(dispatcher.name());
