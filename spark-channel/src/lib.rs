@@ -5,7 +5,10 @@ pub mod cancellation_token;
 pub mod current;
 pub mod listener;
 
+mod any_response;
+mod call;
 mod clock;
+mod command_all;
 mod config;
 mod control;
 mod direct;
@@ -15,6 +18,7 @@ mod handle;
 mod handler;
 mod module;
 mod request;
+mod request_all;
 mod run_loop;
 #[cfg(feature = "tower")]
 mod service;
@@ -24,8 +28,11 @@ mod stop;
 pub use async_trait::async_trait;
 
 pub use crate::{
+    any_response::AnyResponse,
+    call::{Call, TypedRequest},
     callback::{CallbackSender, CallbackWrapper},
     cancellation_token::{SparkChannelCancellationToken, SparkChannelCancellationTrait},
+    command_all::RefusedBatch,
     config::{Factory, PanicPolicy},
     dispatcher::{SparkGenericModuleDispatcher, WeakDispatcher},
     error::{IntoResult, Refused, SparkChannelError, Stage},
@@ -37,6 +44,7 @@ pub use crate::{
     listener::{SparkGenericModuleMessage, run_module_server},
     module::{HandleOf, ModuleBuilder, module, pool, spawn_module, spawn_pool},
     request::Request,
+    request_all::RequestAll,
     stats::Stats,
     stop::{Report, Stop, StopReason},
 };

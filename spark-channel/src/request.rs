@@ -65,7 +65,7 @@ pin_project! {
 }
 
 #[derive(Clone, Copy)]
-enum Limit {
+pub(crate) enum Limit {
     /// The module's own.
     Default,
     Timeout(Length),
@@ -74,7 +74,7 @@ enum Limit {
 
 /// A wait for a place in the mailbox. Boxed: tokio's future has no name, and only
 /// a caller that has to wait for a whole mailbox pays for it.
-type Admission<'a, M, R, C, E> = Pin<
+pub(crate) type Admission<'a, M, R, C, E> = Pin<
     Box<
         dyn Future<
                 Output = Result<
@@ -88,7 +88,7 @@ type Admission<'a, M, R, C, E> = Pin<
 
 pin_project! {
     #[project = TimerProjection]
-    enum Timer {
+    pub(crate) enum Timer {
         /// Nobody has waited yet: yield first.
         Fresh,
         Off,
@@ -291,22 +291,10 @@ where
     #[cold]
     fn give_up(self: Pin<&mut Self>) -> Result<R, E> {
         let this = self.project();
-        let Some(mut reply) = this.reply.take() else {
+        let Some(reply) = this.reply.take() else {
             unreachable!("only a request that waits for its answer gives up");
         };
-        let control = this.dispatcher.control();
-        let before = control.map(|control| control.starts());
-        reply.close();
-        if let Ok(answer) = reply.try_recv() {
-            return answer;
-        }
-        let stage = match (control, before, *this.stamp) {
-            (Some(control), Some(before), Some(stamp)) if !control.may_run(stamp, &before) => {
-                Stage::Queued
-            }
-            _ => Stage::Running,
-        };
-        Err(SparkChannelError::TimedOut { stage }.into())
+        give_up(this.dispatcher, reply, *this.stamp)
     }
 }
 
@@ -372,7 +360,7 @@ impl<M, R, C, E> fmt::Debug for Request<'_, M, R, C, E> {
 
 impl Limit {
     #[inline]
-    fn deadline<M, R, C, E>(
+    pub(crate) fn deadline<M, R, C, E>(
         &self,
         dispatcher: &SparkGenericModuleDispatcher<M, R, C, E>,
     ) -> Option<Moment> {
@@ -405,7 +393,11 @@ impl Limit {
 
 impl Timer {
     /// Completes at `deadline`.
-    fn poll_at(mut self: Pin<&mut Self>, deadline: Moment, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_at(
+        mut self: Pin<&mut Self>,
+        deadline: Moment,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
         loop {
             match self.as_mut().project() {
                 // A caller whose task has spent its budget times out all the same.
@@ -422,15 +414,15 @@ impl Timer {
 
 /// What the place a request is made from means for it.
 #[derive(Clone, Copy)]
-struct Caller {
-    inherited: Option<Moment>,
+pub(crate) struct Caller {
+    pub(crate) inherited: Option<Moment>,
     /// The only replica that could answer is the one that asks.
-    asks_itself: bool,
+    pub(crate) asks_itself: bool,
 }
 
 impl Caller {
     #[inline]
-    fn of<M, R, C, E>(dispatcher: &SparkGenericModuleDispatcher<M, R, C, E>) -> Self {
+    pub(crate) fn of<M, R, C, E>(dispatcher: &SparkGenericModuleDispatcher<M, R, C, E>) -> Self {
         let outside = Self {
             inherited: None,
             asks_itself: false,
@@ -446,7 +438,7 @@ impl Caller {
 }
 
 #[inline]
-fn earlier(one: Option<Moment>, other: Option<Moment>) -> Option<Moment> {
+pub(crate) fn earlier(one: Option<Moment>, other: Option<Moment>) -> Option<Moment> {
     match (one, other) {
         (Some(one), Some(other)) => Some(one.min(other)),
         (one, other) => one.or(other),
@@ -466,8 +458,30 @@ fn failed<R, E: From<SparkChannelError>>(reason: SparkChannelError) -> Poll<Opti
     Poll::Ready(Some(Err(reason.into())))
 }
 
+/// Closes the reply slot of a call whose deadline has passed; tells how far it had come,
+/// unless its answer came in the same moment.
+pub(crate) fn give_up<M, R, C, E: From<SparkChannelError>>(
+    dispatcher: &SparkGenericModuleDispatcher<M, R, C, E>,
+    mut reply: oneshot::Receiver<Result<R, E>>,
+    stamp: Option<Stamp>,
+) -> Result<R, E> {
+    let control = dispatcher.control();
+    let before = control.map(|control| control.starts());
+    reply.close();
+    if let Ok(answer) = reply.try_recv() {
+        return answer;
+    }
+    let stage = match (control, before, stamp) {
+        (Some(control), Some(before), Some(stamp)) if !control.may_run(stamp, &before) => {
+            Stage::Queued
+        }
+        _ => Stage::Running,
+    };
+    Err(SparkChannelError::TimedOut { stage }.into())
+}
+
 #[cold]
-fn reply_dropped<E: From<SparkChannelError>>() -> E {
+pub(crate) fn reply_dropped<E: From<SparkChannelError>>() -> E {
     SparkChannelError::ReplyDropped.into()
 }
 
@@ -476,7 +490,7 @@ fn clock_of(control: Option<&Arc<Control>>) -> Clock {
 }
 
 #[cold]
-fn deadlock<M, R, C, E>(
+pub(crate) fn deadlock<M, R, C, E>(
     dispatcher: &SparkGenericModuleDispatcher<M, R, C, E>,
 ) -> SparkChannelError {
     let name: Arc<str> = dispatcher.name().unwrap_or_default().into();
@@ -489,7 +503,7 @@ fn deadlock<M, R, C, E>(
 /// Puts a request into its place in the mailbox; returns its stamp and where its
 /// answer will be.
 #[inline]
-fn send<M, R, C, E>(
+pub(crate) fn send<M, R, C, E>(
     dispatcher: &SparkGenericModuleDispatcher<M, R, C, E>,
     permit: Permit<'_, SparkGenericModuleMessage<M, R, C, E>>,
     message: M,
