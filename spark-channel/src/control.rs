@@ -14,7 +14,7 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence},
     },
     task::Waker,
     time::Duration,
@@ -40,7 +40,11 @@ pub(crate) struct Control {
     pub(crate) slots: Box<[Arc<Slot>]>,
     /// Sends refused because the mailbox was full or the module stopping.
     rejected: AtomicU64,
+    /// Messages in the queues of replicas, behind the mailbox.
+    at_replicas: AtomicUsize,
     stop: AtomicU8,
+    /// Whether anything but a shutdown message asked for more than to drain.
+    cut_off: AtomicBool,
     ended: AtomicBool,
     deadline_passed: AtomicBool,
     /// When whatever still runs is cut off: the earliest of the deadlines it was told
@@ -86,7 +90,9 @@ impl Control {
             shutdown_timeout: shutdown_timeout.into(),
             slots: (0..replicas).map(|_| Arc::default()).collect(),
             rejected: AtomicU64::new(0),
+            at_replicas: AtomicUsize::new(0),
             stop: AtomicU8::new(0),
+            cut_off: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             deadline_passed: AtomicBool::new(false),
             stop_deadline: AtomicU64::new(NEVER),
@@ -117,6 +123,11 @@ impl Control {
     #[inline]
     pub(crate) fn is_past_draining(&self) -> bool {
         self.stop.load(Ordering::Acquire) > stop_rank(Stop::Drain)
+    }
+
+    /// Whether what came before a shutdown message is to be given back as well.
+    pub(crate) fn is_cut_off(&self) -> bool {
+        self.cut_off.load(Ordering::Acquire)
     }
 
     #[inline]
@@ -152,6 +163,9 @@ impl Control {
 
     fn stop_for(&self, cause: StopReason, stop: Stop, within: Length) {
         let _ = self.cause.set(cause);
+        if stop != Stop::Drain && cause != StopReason::ShutdownMessage {
+            self.cut_off.store(true, Ordering::Release);
+        }
         // Before the flag: whoever sees the flag must find the deadline.
         let deadline = self.clock.deadline_in(within).to_raw();
         self.stop_deadline.fetch_min(deadline, Ordering::AcqRel);
@@ -204,7 +218,21 @@ impl Control {
         self.rejected.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(crate) fn moved_to_replica(&self) {
+        self.at_replicas.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn taken_by_replica(&self) {
+        self.at_replicas.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// How many messages wait in the queues of replicas.
+    pub(crate) fn waiting_at_replicas(&self) -> usize {
+        self.at_replicas.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn stats(&self, depth: usize) -> Stats {
+        let depth = depth + self.waiting_at_replicas();
         let mut stats = Stats {
             depth,
             capacity: self.capacity,

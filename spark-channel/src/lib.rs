@@ -19,6 +19,7 @@ mod handler;
 mod module;
 mod request;
 mod request_all;
+mod routing;
 mod run_loop;
 #[cfg(feature = "tower")]
 mod service;

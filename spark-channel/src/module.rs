@@ -8,7 +8,8 @@ use crate::{
     Factory, IntoHandler, ModuleHandle, NativeHandler, PanicPolicy, SparkChannelCancellationToken,
     SparkChannelCancellationTrait, SparkGenericModuleDispatcher,
     config::Config,
-    run_loop::{self, Mailbox, Worker},
+    routing::Routing,
+    run_loop::{self, Mailbox, Router, Worker},
 };
 
 /// Starts a module with the default settings; see [`module`] for others.
@@ -79,6 +80,7 @@ where
         start: Start::One(handler.into_handler()),
         policy: PanicPolicy::Continue,
         config: Config::named_after::<H>(),
+        routing: Routing::Shared,
         token: PhantomData,
     }
 }
@@ -89,6 +91,11 @@ where
 /// Callers hold the same dispatcher type as for a single module. Messages are
 /// *taken* in the order accepted and run side by side, so a state is per
 /// replica. A replica that panics is replaced from the factory.
+///
+/// Whoever is free takes the next message, unless the builder is told to choose the
+/// replica: in turn ([`round_robin`](ModuleBuilder::round_robin)), the
+/// [`least_loaded`](ModuleBuilder::least_loaded), [`by_key`](ModuleBuilder::by_key) of
+/// the message, or all of them ([`broadcast`](ModuleBuilder::broadcast)).
 ///
 /// # Panics
 ///
@@ -125,6 +132,7 @@ where
         start: Start::Pool(replicas, Arc::clone(&factory)),
         policy: PanicPolicy::Restart(factory),
         config: Config::named_after::<H>(),
+        routing: Routing::Shared,
         token: PhantomData,
     }
 }
@@ -135,6 +143,7 @@ pub struct ModuleBuilder<H: NativeHandler, C = SparkChannelCancellationToken> {
     start: Start<H>,
     policy: PanicPolicy<H>,
     config: Config,
+    pub(crate) routing: Routing<H::Message>,
     token: PhantomData<fn(C)>,
 }
 
@@ -232,6 +241,7 @@ where
             start: self.start,
             policy: self.policy,
             config: self.config,
+            routing: self.routing,
             token: PhantomData,
         }
     }
@@ -247,6 +257,7 @@ where
             start,
             policy,
             config,
+            routing,
             ..
         } = self;
         let (sender, receiver) = mpsc::channel(config.capacity);
@@ -266,6 +277,22 @@ where
                     tokio::spawn(run_loop::run_one(start(Mailbox::own(receiver))))
                 };
                 (control, task)
+            }
+            Start::Pool(replicas, factory)
+                if replicas.get() > 1 && !matches!(routing, Routing::Shared) =>
+            {
+                let replicas = replicas.get();
+                let control = config.control(replicas + 1, config.capacity);
+                let (router, mailboxes) =
+                    Router::new(receiver, routing, replicas, Arc::clone(&control));
+                let workers = (0..)
+                    .zip(mailboxes)
+                    .map(|(slot, mailbox)| {
+                        let control = Arc::clone(&control);
+                        Worker::new(factory(), policy.clone(), &config, mailbox, control, slot)
+                    })
+                    .collect();
+                (control, tokio::spawn(run_loop::run_routed(workers, router)))
             }
             Start::Pool(replicas, factory) => {
                 let control = config.control(replicas.get(), config.capacity);
@@ -297,6 +324,7 @@ impl<H: NativeHandler, C> fmt::Debug for ModuleBuilder<H, C> {
             .field("shutdown_timeout", &self.config.shutdown_timeout)
             .field("on_panic", &self.policy)
             .field("drop_abandoned", &self.config.drop_abandoned)
+            .field("routing", &self.routing)
             .finish_non_exhaustive()
     }
 }

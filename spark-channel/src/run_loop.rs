@@ -8,7 +8,9 @@
 //! for it, and `serve` starts again where the worker's flags say it was.
 
 mod guarded;
+mod lane;
 mod mailbox;
+mod router;
 mod running;
 mod seat;
 
@@ -30,6 +32,7 @@ use self::{
 };
 pub(crate) use self::{
     mailbox::{Mailbox, Notice},
+    router::{Router, run_routed},
     seat::seated,
 };
 use crate::{
@@ -39,6 +42,7 @@ use crate::{
     config::Config,
     control::{Control, Slot},
     current::Scope,
+    stats::Counter,
 };
 
 /// One replica: its handler, its view of the mailbox, and where it stands.
@@ -324,9 +328,10 @@ where
     }
 
     /// Whether the message to be handled next is older than the shutdown message that
-    /// another replica took meanwhile: then it is handled all the same.
+    /// somebody else took meanwhile, and nothing but that message stops the module: then
+    /// it is handled all the same.
     fn came_before_the_shutdown(&self) -> bool {
-        self.mailbox.has_taken_in_time() && self.control.reason() == StopReason::ShutdownMessage
+        !self.control.is_cut_off() && self.mailbox.has_taken_in_time()
     }
 
     fn after_start(&mut self, ended: Ended<Result<(), H::Error>>) {
@@ -415,14 +420,26 @@ where
         self.duty = Duty::None;
         self.finish(&ended);
         match ended {
-            Ended::Done(Ok(())) => self.slot.counters.handled.bump(),
+            Ended::Done(Ok(())) => self.count_command(&self.slot.counters.handled),
             Ended::Done(Err(error)) => {
-                self.slot.counters.handled.bump();
-                self.slot.counters.failed.bump();
+                self.count_command(&self.slot.counters.handled);
+                if !self.mailbox.has_taken_copy() {
+                    self.slot.counters.failed.bump();
+                }
                 tracing::warn!(module = &*self.control.name, "command failed");
                 at_home(&mut self.handler).command_failed(error);
             }
-            Ended::Dropped => self.slot.counters.interrupted.bump(),
+            Ended::Dropped => self.count_command(&self.slot.counters.interrupted),
+        }
+    }
+
+    /// Counts what became of a command. It may be one of several that count once.
+    #[inline]
+    fn count_command(&self, fate: &Counter) {
+        if self.mailbox.has_taken_copy() {
+            self.slot.counters.copies.bump();
+        } else {
+            fate.bump();
         }
     }
 
@@ -448,7 +465,7 @@ where
                     .send(Err(SparkChannelError::ShuttingDown.into()));
             }
             SparkGenericModuleMessage::Command(command) => {
-                self.slot.counters.undelivered.bump();
+                self.count_command(&self.slot.counters.undelivered);
                 if self.control.deadline_passed() {
                     return;
                 }
@@ -474,7 +491,7 @@ where
         match std::mem::replace(&mut self.duty, Duty::None) {
             Duty::None => {}
             Duty::Starting => self.control.stop_because(StopReason::StartFailed),
-            Duty::Command => self.slot.counters.panicked.bump(),
+            Duty::Command => self.count_command(&self.slot.counters.panicked),
             Duty::Request(reply) => {
                 self.slot.counters.panicked.bump();
                 let text = Arc::from(text);

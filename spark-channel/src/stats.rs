@@ -33,12 +33,17 @@ pub struct Stats {
     pub shutdowns: u64,
     /// Panics of handlers and hooks, those outside of a message included.
     pub panics: u64,
+    /// What the other replicas of a [broadcast](crate::ModuleBuilder::broadcast) pool
+    /// did with commands that are counted above as what the first one did, whatever
+    /// became of each.
+    pub copies: u64,
     /// Times a handler was replaced by a new one from its factory.
     pub restarts: u64,
     /// Sends through a dispatcher that were refused, for whatever reason; they were
     /// not accepted.
     pub rejected: u64,
-    /// Messages in the mailbox now.
+    /// Messages in the mailbox now, and in the queues of the replicas behind it, if
+    /// they have any.
     pub depth: usize,
     /// The most messages seen waiting at once, looked at when messages are taken.
     pub high_water: usize,
@@ -59,6 +64,7 @@ pub(crate) struct Counters {
     pub(crate) abandoned: Counter,
     pub(crate) shutdowns: Counter,
     pub(crate) panics: Counter,
+    pub(crate) copies: Counter,
     pub(crate) restarts: Counter,
     high_water: AtomicU64,
 }
@@ -106,6 +112,7 @@ impl Counters {
         stats.abandoned += self.abandoned.value();
         stats.shutdowns += self.shutdowns.value();
         stats.panics += self.panics.value();
+        stats.copies += self.copies.value();
         stats.restarts += self.restarts.value();
         let high_water = self.high_water.load(Ordering::Relaxed);
         stats.high_water = stats

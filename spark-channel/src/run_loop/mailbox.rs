@@ -1,12 +1,12 @@
 //! Taking messages: a few at a time from a mailbox of one's own, one at a time
-//! from a mailbox shared with other replicas.
+//! from a mailbox shared with other replicas, or from a lane behind a router.
 
 use std::{future::poll_fn, sync::Arc, task::Poll};
 
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::ReusableBoxFuture;
 
-use super::running::Doors;
+use super::{lane::LaneReceiver, running::Doors};
 use crate::control::Slot;
 
 pub(crate) struct Mailbox<T> {
@@ -38,6 +38,8 @@ enum Source<T> {
     },
     // Boxed, or every module would have room for what only a pool's replica needs.
     Shared(Box<Shared<T>>),
+    /// A replica's own queue, filled by a router.
+    Lane(Box<LaneReceiver<T>>),
 }
 
 /// Whether waiting completes when there is nothing, instead of being pending.
@@ -83,6 +85,10 @@ impl<T> Mailbox<T> {
         mailbox
     }
 
+    pub(crate) fn lane(receiver: LaneReceiver<T>) -> Self {
+        Self::new(Source::Lane(Box::new(receiver)))
+    }
+
     fn new(source: Source<T>) -> Self {
         Self {
             source,
@@ -120,14 +126,24 @@ impl<T: Send + 'static> Mailbox<T> {
         self.taken.is_empty()
             && match &self.source {
                 Source::Own { receiver, .. } => receiver.is_empty(),
-                Source::Shared(_) => false,
+                Source::Shared(_) | Source::Lane(_) => false,
             }
     }
 
-    /// Whether a message has been taken out of a mailbox that others take from too,
-    /// before one of them took the shutdown message.
+    /// Whether the next message came out of a mailbox that others take from too, before
+    /// one of them took the shutdown message.
     pub(crate) fn has_taken_in_time(&self) -> bool {
-        matches!(&self.source, Source::Shared(shared) if shared.in_time) && !self.taken.is_empty()
+        match &self.source {
+            Source::Own { .. } => false,
+            Source::Shared(shared) => shared.in_time && !self.taken.is_empty(),
+            Source::Lane(lane) => lane.next_is_in_time(&self.taken),
+        }
+    }
+
+    /// Whether the message taken last is one of several and not the one to be counted.
+    #[inline]
+    pub(crate) fn has_taken_copy(&self) -> bool {
+        matches!(&self.source, Source::Lane(lane) if lane.has_taken_copy())
     }
 
     /// Waits until there is a message to take, or `interrupted` says not to.
@@ -222,6 +238,9 @@ impl<T: Send + 'static> Mailbox<T> {
                     }
                 }
             }
+            Source::Lane(lane) => {
+                return poll_fn(|cx| lane.poll_take(cx, &mut self.taken, &interrupted)).await;
+            }
         }
         if self.taken.is_empty() {
             Waited::Ended
@@ -240,6 +259,7 @@ impl<T: Send + 'static> Mailbox<T> {
             // A replica that waits for a message holds the lock, and lets go of it
             // because it is told to stop as well.
             Source::Shared(shared) => shared.receiver.lock().await.close(),
+            Source::Lane(lane) => lane.close(),
         }
         self.closed = true;
     }
@@ -258,6 +278,7 @@ impl<T: Send + 'static> Doors for Mailbox<T> {
                     receiver.close();
                 }
             }
+            Source::Lane(lane) => lane.close(),
         }
     }
 }

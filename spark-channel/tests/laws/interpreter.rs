@@ -21,7 +21,7 @@ use tokio::{
 
 use crate::{
     ledger::{Entry, Event, Failure, Job, Ledger, Outcome},
-    schedule::{End, Op, Plan, Policy, Shape, Way, Work},
+    schedule::{End, Op, Plan, Policy, Route, Shape, Way, Work},
     subject::{Boxed, Subject},
 };
 
@@ -123,12 +123,12 @@ fn spawn(plan: &Plan, ledger: &Ledger) -> (Dispatcher, Module) {
         return (Dispatcher::new(sender), Module::Raw(task));
     }
     let handle = match (plan.shape, plan.boxed) {
-        (Shape::Pool(replicas), false) => build(
+        (Shape::Pool(replicas) | Shape::Routed(replicas, _), false) => build(
             plan,
             pool(replicas, make.clone()),
             PanicPolicy::restart(make),
         ),
-        (Shape::Pool(replicas), true) => build(
+        (Shape::Pool(replicas) | Shape::Routed(replicas, _), true) => build(
             plan,
             pool(replicas, make_boxed.clone()),
             PanicPolicy::restart(make_boxed),
@@ -160,6 +160,12 @@ where
     let builder = match plan.default_timeout {
         None => builder,
         Some(ms) => builder.default_timeout(Duration::from_millis(ms)),
+    };
+    let builder = match plan.shape {
+        Shape::Routed(_, Route::InTurn) => builder.round_robin(),
+        Shape::Routed(_, Route::LeastLoaded) => builder.least_loaded(),
+        Shape::Routed(_, Route::ByKey) => builder.by_key(Job::key),
+        _ => builder,
     };
     if plan.drop_abandoned {
         builder.drop_abandoned().spawn()
@@ -227,6 +233,7 @@ type Call = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Sender {
     async fn perform(mut self, ops: Vec<Op>) -> Vec<SparkChannelCancellationToken> {
+        self.ledger.is_outside();
         for op in ops {
             match op {
                 Op::Pause(ms) => sleep(Duration::from_millis(ms)).await,
@@ -241,7 +248,11 @@ impl Sender {
                         if awaited {
                             call.await;
                         } else {
-                            self.callers.spawn(call);
+                            let ledger = self.ledger.clone();
+                            self.callers.spawn(async move {
+                                ledger.is_outside();
+                                call.await;
+                            });
                         }
                     }
                 }

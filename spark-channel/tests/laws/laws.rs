@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use crate::{
     EXPECTED,
     interpreter::Ran,
-    ledger::{Book, Event, Failure, JobId, Outcome},
-    schedule::{End, Hook, Plan, Policy, Shape},
+    ledger::{Book, Event, Failure, JobId, Outcome, key_of},
+    schedule::{End, Hook, Plan, Policy, Route, Shape},
     subject::answer_to,
 };
 
@@ -425,15 +425,20 @@ impl<'a> Case<'a> {
 
     /// Of one sender's messages, one accepted before the other was issued starts first.
     fn in_the_order_accepted(&self) -> Check {
-        if !self.ran.exact && self.plan.replicas() > 1 {
+        let by_key = matches!(self.plan.shape, Shape::Routed(_, Route::ByKey));
+        let routed = matches!(self.plan.shape, Shape::Routed(..));
+        let one_by_one = self.ran.exact && !routed || self.plan.replicas() == 1;
+        if !one_by_one && !by_key {
             return Ok(());
         }
         for (first, before) in self.fates.iter().enumerate() {
             for (second, after) in self.fates.iter().enumerate() {
                 let one_sender = self.book.jobs[first].sender == self.book.jobs[second].sender;
                 let in_order = before.accepted.is_some_and(|at| at < after.issued);
+                let one_queue = one_by_one || key_of(first) == key_of(second);
                 if one_sender
                     && in_order
+                    && one_queue
                     && let (Some(first_at), Some(second_at)) = (before.started, after.started)
                 {
                     prop_assert!(first_at < second_at, "job {second} overtook job {first}");

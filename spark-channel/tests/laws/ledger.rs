@@ -19,7 +19,7 @@ pub(crate) struct Ledger(Arc<Mutex<Book>>);
 pub(crate) struct Book {
     pub(crate) jobs: Vec<Entry>,
     pub(crate) events: Vec<(Instant, Event)>,
-    module_tasks: HashSet<task::Id>,
+    outside_tasks: HashSet<task::Id>,
 }
 
 pub(crate) type JobId = usize;
@@ -112,10 +112,14 @@ impl Ledger {
         self.book().events.push((Instant::now(), event));
     }
 
-    /// Learns which tasks are the module's; called by its handlers.
+    /// Learns that the current task is a sender's; all others are the module's.
+    pub(crate) fn is_outside(&self) {
+        self.book().outside_tasks.extend(task::try_id());
+    }
+
+    /// Says how many started before.
     pub(crate) fn handler_starts(&self) -> usize {
         let mut book = self.book();
-        book.module_tasks.extend(task::try_id());
         let before = book.events.iter();
         let before = before.filter(|(_, event)| matches!(event, Event::HandlerStarted));
         let before = before.count();
@@ -135,12 +139,19 @@ impl Ledger {
 
 // === impl Job ===
 
+impl Job {
+    /// Jobs of one key keep their order in a pool that routes by it.
+    pub(crate) fn key(&self) -> usize {
+        key_of(self.id)
+    }
+}
+
 impl Drop for Job {
     fn drop(&mut self) {
         let mut book = self.ledger.book();
         // A direct call handles it on the caller's task, inside of the module's scope.
         let in_module = current::module_name().is_some()
-            || task::try_id().is_some_and(|id| book.module_tasks.contains(&id));
+            || task::try_id().is_some_and(|id| !book.outside_tasks.contains(&id));
         let job = self.id;
         book.events
             .push((Instant::now(), Event::Dropped { job, in_module }));
@@ -159,4 +170,8 @@ impl From<SparkChannelError> for Failure {
     fn from(error: SparkChannelError) -> Self {
         Self::Channel(error)
     }
+}
+
+pub(crate) const fn key_of(job: JobId) -> usize {
+    job % 5
 }

@@ -30,8 +30,18 @@ pub(crate) enum Shape {
     /// One replica, which handles everything in its own task.
     Queued,
     Pool(usize),
+    /// A pool whose replicas have a queue each.
+    Routed(usize, Route),
     /// `run_module_server` on a plain channel.
     Raw,
+}
+
+/// How a routed pool chooses a replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Route {
+    InTurn,
+    LeastLoaded,
+    ByKey,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,7 +122,7 @@ pub(crate) enum End {
 impl Plan {
     pub(crate) fn replicas(&self) -> usize {
         match self.shape {
-            Shape::Pool(replicas) => replicas,
+            Shape::Pool(replicas) | Shape::Routed(replicas, _) => replicas,
             Shape::Single | Shape::Queued | Shape::Raw => 1,
         }
     }
@@ -192,7 +202,16 @@ fn shape() -> impl Strategy<Value = Shape> {
         4 => Just(Shape::Single),
         2 => Just(Shape::Queued),
         3 => (1..=3_usize).prop_map(Shape::Pool),
+        3 => (1..=3_usize, route()).prop_map(|(replicas, route)| Shape::Routed(replicas, route)),
         1 => Just(Shape::Raw),
+    ]
+}
+
+fn route() -> impl Strategy<Value = Route> {
+    prop_oneof![
+        1 => Just(Route::InTurn),
+        1 => Just(Route::LeastLoaded),
+        2 => Just(Route::ByKey)
     ]
 }
 

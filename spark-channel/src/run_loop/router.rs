@@ -1,0 +1,317 @@
+//! The task that moves a pool's messages from its mailbox to the replicas' lanes.
+//!
+//! It is the mailbox's only reader, so it alone closes it, and it takes a message
+//! only when it can put it down. Once the module gives back what is left, it no
+//! longer minds how full a lane is: that is bounded by the mailbox, which is closed.
+//! What no replica takes back any more, at the deadline, it answers for itself.
+
+use std::{
+    any::Any,
+    future::poll_fn,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use tokio::{sync::mpsc, task::JoinSet};
+
+use super::{
+    Envelope, Mailbox, Worker, conclude,
+    guarded::{Guard, Guarded, quietly},
+    lane::{Entry, Lane, LaneReceiver, Mark, Space},
+    panic_text, run,
+};
+use crate::{
+    NativeHandler, Report, SparkChannelCancellationTrait, SparkChannelError,
+    SparkGenericModuleMessage,
+    control::{Control, Slot},
+    current::Scope,
+    routing::Routing,
+};
+
+pub(crate) struct Router<H: NativeHandler, C> {
+    front: mpsc::Receiver<Envelope<H, C>>,
+    lanes: Vec<Arc<Lane<Envelope<H, C>>>>,
+    space: Arc<Space>,
+    routing: Routing<H::Message>,
+    /// Whose turn it is.
+    next: usize,
+    /// Received and not put down yet, so that a panic can be answered for.
+    in_hand: Option<Envelope<H, C>>,
+    control: Arc<Control>,
+    slot: Arc<Slot>,
+    tokens: Vec<C>,
+}
+
+/// Runs a pool whose replicas have a lane each. Dropping the future aborts them.
+pub(crate) async fn run_routed<H, C>(workers: Vec<Worker<H, C>>, mut router: Router<H, C>) -> Report
+where
+    H: NativeHandler,
+    C: SparkChannelCancellationTrait + Send + 'static,
+{
+    let control = Arc::clone(&router.control);
+    let mut replicas: JoinSet<()> = workers
+        .into_iter()
+        .map(|worker| run(worker, |_, _| ()))
+        .collect();
+    let mut guard = Guard::new(Scope {
+        control: Arc::clone(&control),
+        slot: Arc::clone(&router.slot),
+    });
+    loop {
+        let ended = {
+            let turn = pin!(Some(router.serve()));
+            Guarded::new(turn, &mut guard, None).await
+        };
+        match ended {
+            Ok(()) => break,
+            Err(panic) => {
+                router.after_panic(&*panic);
+                quietly(|| drop(panic));
+            }
+        }
+    }
+    router.slot.unregister();
+    for lane in &router.lanes {
+        lane.close();
+    }
+    // A replica catches its panics.
+    while replicas.join_next().await.is_some() {}
+    router.give_back_the_rest();
+    conclude(&control, std::mem::take(&mut router.tokens))
+}
+
+// === impl Router ===
+
+impl<H, C> Router<H, C>
+where
+    H: NativeHandler,
+    C: SparkChannelCancellationTrait + Send + 'static,
+{
+    /// A router for `replicas`, and the mailboxes it fills. The last of the slots of
+    /// `control` is the router's own.
+    pub(crate) fn new(
+        front: mpsc::Receiver<Envelope<H, C>>,
+        routing: Routing<H::Message>,
+        replicas: usize,
+        control: Arc<Control>,
+    ) -> (Self, Vec<Mailbox<Envelope<H, C>>>) {
+        let space = Arc::new(Space::new(Arc::clone(&control)));
+        let lanes: Vec<_> = (0..replicas)
+            .map(|_| Arc::new(Lane::new(Arc::clone(&space))))
+            .collect();
+        let mailboxes = lanes
+            .iter()
+            .map(|lane| Mailbox::lane(LaneReceiver::new(Arc::clone(lane))))
+            .collect();
+        let slot = Arc::clone(&control.slots[replicas]);
+        let router = Self {
+            front,
+            lanes,
+            space,
+            routing,
+            next: 0,
+            in_hand: None,
+            control,
+            slot,
+            tokens: Vec::new(),
+        };
+        (router, mailboxes)
+    }
+
+    /// Routes until no message can come any more, or it is too late for those that
+    /// could. May be called again after it unwound.
+    async fn serve(&mut self) {
+        poll_fn(|cx| {
+            loop {
+                if self.control.is_stopping() {
+                    self.front.close();
+                }
+                if !self.control.is_past_draining() {
+                    ready!(self.poll_room(cx));
+                }
+                match self.front.poll_recv(cx) {
+                    // Also pending, with messages waiting, is a task whose budget is
+                    // spent; they are given back with the rest.
+                    Poll::Pending if self.control.deadline_passed() => return Poll::Ready(()),
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(None) => return Poll::Ready(()),
+                    Poll::Ready(Some(message)) => self.receive(message),
+                }
+            }
+        })
+        .await;
+    }
+
+    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.space.poll_room(cx, || match &self.routing {
+            // Every one of them has to take the next message.
+            Routing::Broadcast(_) => self.lanes.iter().all(|lane| self.has_room(lane)),
+            // Whichever it is for: a lane may use all the room there is, so that a key
+            // in demand holds up the others as late as possible.
+            Routing::ByKey(_) => self.space.load() < self.share() * self.lanes.len(),
+            _ => self.lanes.iter().any(|lane| self.has_room(lane)),
+        })
+    }
+
+    fn has_room(&self, lane: &Lane<Envelope<H, C>>) -> bool {
+        lane.load() < self.share()
+    }
+
+    /// How much a replica may hold: its part of a second mailbox, and what it handles.
+    fn share(&self) -> usize {
+        self.front.max_capacity().div_ceil(self.lanes.len()) + 1
+    }
+
+    fn receive(&mut self, message: Envelope<H, C>) {
+        let depth = 1 + self.front.len() + self.control.waiting_at_replicas();
+        self.slot.counters.saw_depth(depth);
+        if let SparkGenericModuleMessage::Shutdown(token) = message {
+            self.accept_shutdown(token);
+            return;
+        }
+        if self.control.deadline_passed() {
+            self.give_back(message);
+            return;
+        }
+        self.in_hand = Some(message);
+        let replica = self.choose();
+        if let Some(message) = self.in_hand.take() {
+            self.put(replica, message, false);
+        }
+    }
+
+    /// Whose the message in hand is; for a broadcast, hands out the copies.
+    fn choose(&mut self) -> usize {
+        let count = self.lanes.len();
+        let spilling = self.control.is_past_draining();
+        let turn = (0..count).map(|step| (self.next + step) % count);
+        let message = match &self.in_hand {
+            Some(
+                SparkGenericModuleMessage::Command(message)
+                | SparkGenericModuleMessage::Request(crate::CallbackWrapper { message, .. }),
+            ) => Some(message),
+            _ => None,
+        };
+        let chosen = match (&self.routing, message) {
+            (Routing::ByKey(key_of), Some(message)) => {
+                let hash = key_of(message) % count as u64;
+                #[expect(clippy::cast_possible_truncation, reason = "less than a length")]
+                return hash as usize;
+            }
+            (Routing::Broadcast(clone), Some(message))
+                if !spilling
+                    && matches!(self.in_hand, Some(SparkGenericModuleMessage::Command(_))) =>
+            {
+                // All of them first: if one panics, nobody has got the message.
+                let copies: Vec<_> = (1..count).map(|_| clone(message)).collect();
+                for (replica, copy) in (1..).zip(copies) {
+                    self.put(replica, SparkGenericModuleMessage::Command(copy), true);
+                }
+                return 0;
+            }
+            (Routing::LeastLoaded, _) => turn.min_by_key(|replica| self.lanes[*replica].load()),
+            _ => {
+                let mut turn = turn;
+                turn.find(|replica| spilling || self.has_room(&self.lanes[*replica]))
+            }
+        };
+        let chosen = chosen.unwrap_or(self.next);
+        self.next = (chosen + 1) % count;
+        chosen
+    }
+
+    fn put(&self, replica: usize, message: Envelope<H, C>, copy: bool) {
+        let in_time = !self.control.is_past_draining();
+        let entry = Entry {
+            message,
+            mark: Mark { in_time, copy },
+        };
+        let pushed = self.lanes[replica].push(entry);
+        debug_assert!(pushed.is_ok(), "only the router closes a lane, at its end");
+    }
+
+    fn give_back(&self, message: Envelope<H, C>) {
+        give_back::<H, C>(message, &self.slot);
+    }
+
+    /// Answers for what nobody took in time.
+    fn give_back_the_rest(&mut self) {
+        self.front.close();
+        while let Ok(message) = self.front.try_recv() {
+            if let SparkGenericModuleMessage::Shutdown(token) = message {
+                self.accept_shutdown(token);
+            } else {
+                self.give_back(message);
+            }
+        }
+        for lane in &self.lanes {
+            while let Some(Entry { message, mark }) = lane.take_left() {
+                if mark.copy {
+                    self.slot.counters.copies.bump();
+                    quietly(|| drop(message));
+                } else {
+                    self.give_back(message);
+                }
+            }
+        }
+    }
+
+    fn accept_shutdown(&mut self, token: C) {
+        self.slot.counters.shutdowns.bump();
+        self.tokens.push(token);
+        self.control.shutdown_message_taken();
+    }
+
+    /// Answers for the message whose key, or copies, could not be made.
+    fn after_panic(&mut self, panic: &(dyn Any + Send)) {
+        if let Some(message) = self.in_hand.take() {
+            answer_panicked::<H, C>(message, panic, &self.control, &self.slot);
+        }
+    }
+}
+
+/// Answers or drops a message that no handler is left for.
+pub(super) fn give_back<H: NativeHandler, C>(message: Envelope<H, C>, slot: &Slot) {
+    match message {
+        SparkGenericModuleMessage::Request(wrapper) if wrapper.sender.is_closed() => {
+            slot.counters.abandoned.bump();
+            quietly(|| drop(wrapper));
+        }
+        SparkGenericModuleMessage::Request(wrapper) => {
+            slot.counters.returned.bump();
+            quietly(|| {
+                let reason = SparkChannelError::ShuttingDown;
+                let _ = wrapper.sender.send(Err(reason.into()));
+            });
+        }
+        SparkGenericModuleMessage::Command(command) => {
+            slot.counters.undelivered.bump();
+            quietly(|| drop(command));
+        }
+        SparkGenericModuleMessage::Shutdown(_) => {}
+    }
+}
+
+/// Answers a message for which the user's own routing panicked.
+pub(super) fn answer_panicked<H: NativeHandler, C>(
+    message: Envelope<H, C>,
+    panic: &(dyn Any + Send),
+    control: &Control,
+    slot: &Slot,
+) {
+    let text = panic_text(panic);
+    tracing::error!(module = &*control.name, text, "routing panicked");
+    slot.counters.panics.bump();
+    slot.counters.panicked.bump();
+    match message {
+        SparkGenericModuleMessage::Request(wrapper) => {
+            let text = Arc::from(text);
+            quietly(|| {
+                let reason = SparkChannelError::Panicked { text };
+                let _ = wrapper.sender.send(Err(reason.into()));
+            });
+        }
+        message => quietly(|| drop(message)),
+    }
+}
