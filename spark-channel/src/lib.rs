@@ -16,6 +16,8 @@ mod dispatcher;
 mod error;
 mod handle;
 mod handler;
+#[cfg(feature = "metrics")]
+mod metrics_exporter;
 mod module;
 mod request;
 mod request_all;
@@ -50,5 +52,7 @@ pub use crate::{
     stop::{Report, Stop, StopReason},
 };
 
+#[cfg(feature = "metrics")]
+pub use crate::metrics_exporter::MetricsExporter;
 #[cfg(feature = "tower")]
 pub use crate::service::{DispatcherService, ServiceCall, ServiceHandler, service_module};

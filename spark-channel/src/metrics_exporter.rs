@@ -1,0 +1,296 @@
+//! The modules' counts, published through the `metrics` facade.
+//!
+//! Nothing is published per message: a module counts for itself, and the exporter reads
+//! the counts when told to.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    future::Future,
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use metrics::{SharedString, Unit, counter, describe_counter, describe_gauge, gauge};
+
+use crate::{SparkGenericModuleDispatcher, Stats, control::Control};
+
+/// Publishes what modules count through the [`metrics`] facade.
+///
+/// Each value carries the label `module`, the module's name; modules of one name are
+/// added up.
+///
+/// | name | kind | what it is |
+/// |---|---|---|
+/// | `spark_module_messages_total` | counter | accepted messages whose fate is known; the label `outcome` says it: `handled`, `panicked`, `interrupted`, `returned`, `undelivered`, `expired`, `abandoned`, `shutdown` |
+/// | `spark_module_failed_total` | counter | of the handled ones, those that ended with an error |
+/// | `spark_module_rejected_total` | counter | sends that were refused, and so not accepted |
+/// | `spark_module_panics_total` | counter | panics of handlers and hooks |
+/// | `spark_module_restarts_total` | counter | handlers replaced by a new one |
+/// | `spark_module_running` | gauge | modules of this name that have not ended |
+/// | `spark_module_mailbox_depth` | gauge | messages in the mailbox |
+/// | `spark_module_mailbox_high_water` | gauge | the most messages seen waiting at once |
+/// | `spark_module_mailbox_capacity` | gauge | the mailbox's bound |
+///
+/// All units are [`Unit::Count`]. The fields of [`Stats`] say what each number means exactly.
+///
+/// Install the recorder first: as with all of `metrics`, what is published before there is
+/// one is lost, the descriptions among it. Counters are published as what has been added
+/// since the last time, so a restarted exporter or module does not set them back.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use spark_channel::{MetricsExporter, Stop, spawn_module};
+/// # use spark_channel::NativeHandler;
+/// # struct Echo;
+/// # impl NativeHandler for Echo {
+/// #     type Message = u64;
+/// #     type Response = u64;
+/// #     type Error = eyre::Report;
+/// #     async fn handle_request(&mut self, m: u64) -> eyre::Result<u64> { Ok(m) }
+/// #     async fn handle_command(&mut self, _: u64) -> eyre::Result<()> { Ok(()) }
+/// # }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> eyre::Result<()> {
+/// let module = spawn_module(Echo);
+/// let exporter = MetricsExporter::new();
+/// exporter.watch(&module.dispatcher());
+/// let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+/// let publishing = tokio::spawn(async move {
+///     exporter.run(Duration::from_secs(10), async { drop(stopped.await) }).await;
+/// });
+///
+/// module.dispatcher().request(1_u64).await?;
+///
+/// module.shutdown(Stop::Drain).await;
+/// drop(stop);
+/// publishing.await?; // the last counts are published
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Default)]
+pub struct MetricsExporter {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    sources: Vec<Source>,
+    described: bool,
+}
+
+/// A module that is watched.
+struct Source {
+    control: Arc<Control>,
+    /// The counts of now, unless nobody is left who could send.
+    read: Box<dyn Fn() -> Option<Stats> + Send>,
+    published: Stats,
+}
+
+/// What modules of one name add up to.
+#[derive(Default)]
+struct Gauges {
+    running: usize,
+    depth: usize,
+    high_water: usize,
+    capacity: usize,
+}
+
+// === impl MetricsExporter ===
+
+impl MetricsExporter {
+    /// An exporter that watches nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Publishes this module from now on, until it has ended, without keeping it alive.
+    ///
+    /// A dispatcher made with [`new`](SparkGenericModuleDispatcher::new) has no counts
+    /// and is left out. Watching a module twice counts it twice.
+    pub fn watch<M, R, C, E>(&self, dispatcher: &SparkGenericModuleDispatcher<M, R, C, E>)
+    where
+        M: Send + 'static,
+        R: Send + 'static,
+        C: Send + 'static,
+        E: Send + 'static,
+    {
+        let Some(control) = dispatcher.control() else {
+            return;
+        };
+        let weak = dispatcher.downgrade();
+        self.lock().sources.push(Source {
+            control: Arc::clone(control),
+            read: Box::new(move || weak.upgrade().and_then(|dispatcher| dispatcher.stats())),
+            published: Stats::default(),
+        });
+    }
+
+    /// Publishes the counts of now.
+    ///
+    /// A module that has ended is published once more and then forgotten; its gauges
+    /// go to zero.
+    pub fn publish(&self) {
+        let mut state = self.lock();
+        if !std::mem::replace(&mut state.described, true) {
+            describe();
+        }
+        let mut gauges = BTreeMap::<Arc<str>, Gauges>::new();
+        state.sources.retain_mut(|source| {
+            let name = &source.control.name;
+            // Before the counts are read: whoever has ended counts no more.
+            let has_ended = source.has_ended();
+            let stats = (source.read)().unwrap_or_else(|| source.control.stats(0));
+            count(name, &source.published, &stats);
+            source.published = stats;
+            let gauges = gauges.entry(Arc::clone(name)).or_default();
+            if !has_ended {
+                gauges.running += 1;
+                gauges.depth += stats.depth;
+                gauges.high_water = gauges.high_water.max(stats.high_water);
+                gauges.capacity += stats.capacity;
+            }
+            !has_ended
+        });
+        for (name, gauges) in gauges {
+            gauges.set(&name);
+        }
+    }
+
+    /// Publishes every `every`, and once more when `until` completes.
+    ///
+    /// # Panics
+    ///
+    /// Panics outside of a tokio runtime with a timer.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the publishing. What was counted since the last time is
+    /// published by the next [`publish`](Self::publish), if there is one.
+    pub async fn run(&self, every: Duration, until: impl Future<Output = ()>) {
+        let mut until = pin!(until);
+        while tokio::time::timeout(every, until.as_mut()).await.is_err() {
+            self.publish();
+        }
+        self.publish();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A recorder that panics leaves behind what it has not been told of.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for MetricsExporter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.lock();
+        let names = state.sources.iter().map(|source| &source.control.name);
+        f.debug_list().entries(names).finish()
+    }
+}
+
+// === impl Source ===
+
+impl Source {
+    /// Whether the module has ended, or its task was aborted and nobody has it any more.
+    fn has_ended(&self) -> bool {
+        // The other one is that of the weak dispatcher.
+        self.control.has_ended() || Arc::strong_count(&self.control) == 2
+    }
+}
+
+// === impl Gauges ===
+
+impl Gauges {
+    fn set(&self, module: &Arc<str>) {
+        let set = |name, value: usize| gauge!(name, "module" => label(module)).set(value as f64);
+        set("spark_module_running", self.running);
+        set("spark_module_mailbox_depth", self.depth);
+        set("spark_module_mailbox_high_water", self.high_water);
+        set("spark_module_mailbox_capacity", self.capacity);
+    }
+}
+
+/// Adds to the counters what has been counted since `before`.
+fn count(module: &Arc<str>, before: &Stats, now: &Stats) {
+    let outcomes: [(&'static str, Field); 8] = [
+        ("handled", |stats| stats.handled),
+        ("panicked", |stats| stats.panicked),
+        ("interrupted", |stats| stats.interrupted),
+        ("returned", |stats| stats.returned),
+        ("undelivered", |stats| stats.undelivered),
+        ("expired", |stats| stats.expired),
+        ("abandoned", |stats| stats.abandoned),
+        ("shutdown", |stats| stats.shutdowns),
+    ];
+    for (outcome, field) in outcomes {
+        let labels = [
+            ("module", label(module)),
+            ("outcome", SharedString::const_str(outcome)),
+        ];
+        counter!("spark_module_messages_total", &labels).increment(field(now) - field(before));
+    }
+    let others: [(&'static str, Field); 4] = [
+        ("spark_module_failed_total", |stats| stats.failed),
+        ("spark_module_rejected_total", |stats| stats.rejected),
+        ("spark_module_panics_total", |stats| stats.panics),
+        ("spark_module_restarts_total", |stats| stats.restarts),
+    ];
+    for (name, field) in others {
+        counter!(name, "module" => label(module)).increment(field(now) - field(before));
+    }
+}
+
+type Field = fn(&Stats) -> u64;
+
+fn label(module: &Arc<str>) -> SharedString {
+    SharedString::from_shared(Arc::clone(module))
+}
+
+fn describe() {
+    let counters = [
+        (
+            "spark_module_messages_total",
+            "Accepted messages by what became of them",
+        ),
+        (
+            "spark_module_failed_total",
+            "Handled messages that ended with an error",
+        ),
+        (
+            "spark_module_rejected_total",
+            "Sends that were refused and not accepted",
+        ),
+        (
+            "spark_module_panics_total",
+            "Panics of handlers and their hooks",
+        ),
+        (
+            "spark_module_restarts_total",
+            "Handlers replaced by a new one from their factory",
+        ),
+    ];
+    for (name, text) in counters {
+        describe_counter!(name, Unit::Count, text);
+    }
+    let gauges = [
+        ("spark_module_running", "Modules that have not ended"),
+        ("spark_module_mailbox_depth", "Messages in the mailbox"),
+        (
+            "spark_module_mailbox_high_water",
+            "The most messages seen waiting at once",
+        ),
+        (
+            "spark_module_mailbox_capacity",
+            "The bound of the mailbox, in messages",
+        ),
+    ];
+    for (name, text) in gauges {
+        describe_gauge!(name, Unit::Count, text);
+    }
+}
