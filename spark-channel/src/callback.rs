@@ -3,9 +3,9 @@
 use std::fmt;
 
 use tokio::sync::oneshot;
-use tracing::Span;
+use tracing::{Span, span::Entered};
 
-use crate::clock::Moment;
+use crate::{clock::Moment, deadlock::Edge};
 
 /// Where the reply to a request goes: tokio's one-shot sender.
 pub type CallbackSender<V> = oneshot::Sender<V>;
@@ -30,9 +30,16 @@ pub struct CallbackWrapper<T, V> {
 /// module 256.
 pub(crate) struct Meta {
     pub(crate) stamp: Option<Stamp>,
-    /// The span the handler runs in; absent, without an allocation, unless a
-    /// subscriber wants it.
-    pub(crate) span: Option<Box<Span>>,
+    /// Absent, without an allocation, in most requests.
+    pub(crate) escort: Option<Box<Escort>>,
+}
+
+/// What some requests carry: the span their handler runs in, if a subscriber wants it,
+/// and, made by another handler, that its module waits.
+pub(crate) struct Escort {
+    pub(crate) span: Option<Span>,
+    #[expect(dead_code, reason = "it ends the wait by being dropped")]
+    pub(crate) edge: Option<Edge>,
 }
 
 /// A deadline, and a number that tells the calls with this deadline apart.
@@ -69,7 +76,7 @@ impl<T, V> CallbackWrapper<T, V> {
             sender,
             meta: Meta {
                 stamp: None,
-                span: None,
+                escort: None,
             },
         }
     }
@@ -89,6 +96,20 @@ impl<T: fmt::Debug, V> fmt::Debug for CallbackWrapper<T, V> {
         f.debug_struct("CallbackWrapper")
             .field("message", &self.message)
             .finish_non_exhaustive()
+    }
+}
+
+// === impl Escort ===
+
+impl Escort {
+    #[inline]
+    pub(crate) fn new(span: Option<Span>, edge: Option<Edge>) -> Option<Box<Self>> {
+        (span.is_some() || edge.is_some()).then(|| Box::new(Self { span, edge }))
+    }
+
+    /// Enters the span until what is returned is dropped.
+    pub(crate) fn enter(&self) -> Option<Entered<'_>> {
+        self.span.as_ref().map(Span::enter)
     }
 }
 

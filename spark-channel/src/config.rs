@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use crate::{IntoHandler, NativeHandler, control::Control};
+use crate::{Deadlocks, IntoHandler, NativeHandler, control::Control};
 
 /// What becomes of a module whose handler panicked.
 ///
@@ -30,6 +30,7 @@ pub(crate) struct Config {
     pub(crate) shutdown_timeout: Duration,
     pub(crate) drop_abandoned: bool,
     pub(crate) direct_calls: bool,
+    pub(crate) deadlocks: Deadlocks,
 }
 
 // === impl PanicPolicy ===
@@ -76,6 +77,7 @@ impl Config {
             shutdown_timeout: Duration::from_secs(15),
             drop_abandoned: false,
             direct_calls: true,
+            deadlocks: Deadlocks::Error,
         }
     }
 
@@ -89,6 +91,7 @@ impl Config {
             capacity,
             self.default_timeout,
             self.shutdown_timeout,
+            self.deadlocks,
         ))
     }
 }

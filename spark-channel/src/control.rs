@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     callback::Stamp,
     clock::{Clock, Length, Moment},
+    deadlock::{Deadlocks, Waits},
     stats::{Counters, Stats},
     stop::{Stop, StopReason},
 };
@@ -36,6 +37,8 @@ pub(crate) struct Control {
     pub(crate) clock: Clock,
     pub(crate) default_timeout: Option<Length>,
     pub(crate) shutdown_timeout: Length,
+    pub(crate) deadlocks: Deadlocks,
+    pub(crate) waits: Waits,
     /// One per replica.
     pub(crate) slots: Box<[Arc<Slot>]>,
     /// Sends refused because the mailbox was full or the module stopping.
@@ -81,6 +84,7 @@ impl Control {
         capacity: usize,
         default_timeout: Option<Duration>,
         shutdown_timeout: Duration,
+        deadlocks: Deadlocks,
     ) -> Self {
         Self {
             name,
@@ -88,6 +92,8 @@ impl Control {
             clock: Clock::for_this_runtime(),
             default_timeout: default_timeout.map(Length::from),
             shutdown_timeout: shutdown_timeout.into(),
+            deadlocks,
+            waits: Waits::default(),
             slots: (0..replicas).map(|_| Arc::default()).collect(),
             rejected: AtomicU64::new(0),
             at_replicas: AtomicUsize::new(0),
@@ -377,7 +383,14 @@ mod tests {
     #[test]
     fn a_call_said_to_be_queued_never_runs() {
         const ROUNDS: u64 = 20_000;
-        let control = Arc::new(Control::new("racing".into(), 1, 1, None, Duration::ZERO));
+        let control = Arc::new(Control::new(
+            "racing".into(),
+            1,
+            1,
+            None,
+            Duration::ZERO,
+            Deadlocks::Off,
+        ));
         let round = Arc::new(AtomicU64::new(0));
         let (to_loop, mailbox) = mpsc::sync_channel::<oneshot::Sender<()>>(64);
 

@@ -21,16 +21,18 @@ use tokio::{
     task::{self, coop},
 };
 
-use crate::clock::Moment;
+use crate::{clock::Moment, deadlock::Edge};
 
 /// A module that can be called directly.
 pub(crate) trait DirectCalls<M, R, E>: Send + Sync {
     /// Polls the handler once with the message, unless the module is
-    /// [busy](Called::Busy); then the message stays where it is.
+    /// [busy](Called::Busy); then the message stays where it is. The wait that `edge`
+    /// stands for ends before the module does anything else.
     fn call(
         &self,
         message: &mut Option<M>,
         deadline: Option<Moment>,
+        edge: &mut Option<Edge>,
         cx: &mut Context<'_>,
     ) -> Called<R, E>;
 }

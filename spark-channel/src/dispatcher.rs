@@ -6,7 +6,8 @@ use tokio::sync::mpsc::{self, Permit, error::TrySendError};
 
 use crate::{
     IntoResult, Refused, Request, SparkChannelCancellationToken, SparkChannelError,
-    SparkGenericModuleMessage, Stage, Stats, control::Control, current, direct::DirectCalls,
+    SparkGenericModuleMessage, Stage, Stats, control::Control, current, deadlock,
+    direct::DirectCalls,
 };
 
 /// The caller's end of a module: cheap to clone, and to share between tasks.
@@ -278,6 +279,10 @@ impl<M, R, C, E> SparkGenericModuleDispatcher<M, R, C, E> {
         if reason != SparkChannelError::Full || own_handler {
             return Err(self.refuse(reason, command));
         }
+        let _edge = match self.control.as_ref().map(deadlock::wait_for) {
+            Some(Err(reason)) => return Err(self.refuse(reason, command)),
+            edge => edge,
+        };
         let reserved = match current::deadline() {
             None => Ok(self.sender.reserve().await),
             Some(deadline) => tokio::time::timeout_at(deadline, self.sender.reserve()).await,

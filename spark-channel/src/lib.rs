@@ -11,6 +11,7 @@ mod clock;
 mod command_all;
 mod config;
 mod control;
+mod deadlock;
 mod direct;
 mod dispatcher;
 mod error;
@@ -37,6 +38,7 @@ pub use crate::{
     cancellation_token::{SparkChannelCancellationToken, SparkChannelCancellationTrait},
     command_all::RefusedBatch,
     config::{Factory, PanicPolicy},
+    deadlock::Deadlocks,
     dispatcher::{SparkGenericModuleDispatcher, WeakDispatcher},
     error::{IntoResult, Refused, SparkChannelError, Stage},
     handle::ModuleHandle,

@@ -5,8 +5,8 @@ use std::{fmt, marker::PhantomData, num::NonZeroUsize, sync::Arc, time::Duration
 use tokio::sync::mpsc;
 
 use crate::{
-    Factory, IntoHandler, ModuleHandle, NativeHandler, PanicPolicy, SparkChannelCancellationToken,
-    SparkChannelCancellationTrait, SparkGenericModuleDispatcher,
+    Deadlocks, Factory, IntoHandler, ModuleHandle, NativeHandler, PanicPolicy,
+    SparkChannelCancellationToken, SparkChannelCancellationTrait, SparkGenericModuleDispatcher,
     config::Config,
     routing::Routing,
     run_loop::{self, Mailbox, Router, Worker},
@@ -215,6 +215,13 @@ where
     /// gone or its deadline has passed. Default: it runs to its end.
     pub fn drop_abandoned(mut self) -> Self {
         self.config.drop_abandoned = true;
+        self
+    }
+
+    /// What becomes of a request, made by this module's handler, that could never be
+    /// answered. Default: [`Error`](Deadlocks::Error).
+    pub fn deadlocks(mut self, mode: Deadlocks) -> Self {
+        self.config.deadlocks = mode;
         self
     }
 

@@ -32,10 +32,11 @@ use tracing::{Span, level_filters::LevelFilter};
 use crate::{
     CallbackWrapper, Refused, SparkChannelCancellationToken, SparkChannelError,
     SparkGenericModuleDispatcher, SparkGenericModuleMessage, Stage,
-    callback::{Meta, Stamp},
+    callback::{Escort, Meta, Stamp},
     clock::{Clock, Length, Moment},
     control::Control,
     current,
+    deadlock::{self, Edge},
     direct::{self, Called},
 };
 
@@ -52,6 +53,8 @@ pin_project! {
         at_most: Option<Moment>,
         deadline: Option<Moment>,
         stamp: Option<Stamp>,
+        // That the module whose handler made it waits.
+        edge: Option<Edge>,
         // What is present tells how far the request has come: a message that is to be
         // sent, with a place it waits for if the mailbox was full; a reply that is
         // awaited; nothing. Three fields and not an enum, which would be moved as a
@@ -110,6 +113,7 @@ impl<'a, M, R, C, E> Request<'a, M, R, C, E> {
             at_most: None,
             deadline: None,
             stamp: None,
+            edge: None,
             message: Some(message),
             admission: None,
             reply: None,
@@ -122,23 +126,24 @@ impl<'a, M, R, C, E> Request<'a, M, R, C, E> {
         dispatcher: &'a SparkGenericModuleDispatcher<M, R, C, E>,
         message: M,
     ) -> Result<Self, Refused<M>> {
-        let caller = Caller::of(dispatcher);
-        if caller.asks_itself {
-            let reason = deadlock(dispatcher);
-            return Err(Refused { message, reason });
-        }
+        let caller = Caller::of();
+        let edge = match caller.wait(dispatcher) {
+            Ok(edge) => edge,
+            Err(reason) => return Err(dispatcher.refuse(reason, message)),
+        };
         let permit = match dispatcher.try_admit() {
             Ok(permit) => permit,
             Err(reason) => return Err(dispatcher.refuse(reason, message)),
         };
         let deadline = earlier(caller.inherited, Limit::Default.deadline(dispatcher));
-        let (stamp, reply) = send(dispatcher, permit, message, deadline);
+        let (stamp, reply) = send(dispatcher, permit, message, deadline, edge.as_ref());
         Ok(Self {
             dispatcher,
             limit: Limit::Default,
             at_most: None,
             deadline,
             stamp,
+            edge,
             message: None,
             admission: None,
             reply: Some(reply),
@@ -213,10 +218,14 @@ where
             this.message.is_some(),
             "`Request` polled after it completed"
         );
-        let caller = Caller::of(dispatcher);
-        if caller.asks_itself {
-            *this.message = None;
-            return failed(deadlock(dispatcher));
+        let caller = Caller::of();
+        match caller.wait(dispatcher) {
+            Ok(None) => {}
+            Ok(edge) => *this.edge = edge,
+            Err(reason) => {
+                *this.message = None;
+                return failed(dispatcher.refuse(reason, ()).reason);
+            }
         }
         let bound = earlier(*this.at_most, caller.inherited);
         *this.deadline = earlier(bound, this.limit.deadline(dispatcher));
@@ -224,7 +233,7 @@ where
             && (bound.is_none() && this.limit.is_ahead(dispatcher)
                 || !has_passed(*this.deadline, dispatcher))
         {
-            match seat.call(this.message, *this.deadline, cx) {
+            match seat.call(this.message, *this.deadline, this.edge, cx) {
                 Called::Busy => {}
                 Called::Answered(answer) => return Poll::Ready(Some(answer)),
                 Called::Started(reply) => {
@@ -236,7 +245,13 @@ where
         match dispatcher.try_admit() {
             Ok(permit) => {
                 if let Some(message) = this.message.take() {
-                    let (stamp, reply) = send(dispatcher, permit, message, *this.deadline);
+                    let (stamp, reply) = send(
+                        dispatcher,
+                        permit,
+                        message,
+                        *this.deadline,
+                        this.edge.as_ref(),
+                    );
                     *this.stamp = stamp;
                     *this.reply = Some(reply);
                 }
@@ -248,6 +263,7 @@ where
             }
             Err(reason) => {
                 *this.message = None;
+                *this.edge = None;
                 failed(dispatcher.refuse(reason, ()).reason)
             }
         }
@@ -264,7 +280,13 @@ where
         let reason = match permit.as_mut().poll(cx) {
             Poll::Ready(Ok(permit)) => {
                 if let Some(message) = this.message.take() {
-                    let (stamp, reply) = send(dispatcher, permit, message, *this.deadline);
+                    let (stamp, reply) = send(
+                        dispatcher,
+                        permit,
+                        message,
+                        *this.deadline,
+                        this.edge.as_ref(),
+                    );
                     *this.stamp = stamp;
                     *this.reply = Some(reply);
                 }
@@ -284,6 +306,7 @@ where
         };
         *this.admission = None;
         *this.message = None;
+        *this.edge = None;
         failed(dispatcher.refuse(reason, ()).reason)
     }
 
@@ -331,6 +354,7 @@ where
         };
         if let Poll::Ready(answer) = polled {
             *this.reply = None;
+            *this.edge = None;
             return Poll::Ready(answer.unwrap_or_else(|()| Err(reply_dropped())));
         }
         let Some(deadline) = *this.deadline else {
@@ -416,24 +440,34 @@ impl Timer {
 #[derive(Clone, Copy)]
 pub(crate) struct Caller {
     pub(crate) inherited: Option<Moment>,
-    /// The only replica that could answer is the one that asks.
-    pub(crate) asks_itself: bool,
+    /// It is made inside of a handler.
+    inside: bool,
 }
 
 impl Caller {
     #[inline]
-    pub(crate) fn of<M, R, C, E>(dispatcher: &SparkGenericModuleDispatcher<M, R, C, E>) -> Self {
+    pub(crate) fn of() -> Self {
         let outside = Self {
             inherited: None,
-            asks_itself: false,
+            inside: false,
         };
         current::with(|scope| Self {
             inherited: scope.slot.deadline(),
-            asks_itself: dispatcher.control().is_some_and(|control| {
-                Arc::ptr_eq(control, &scope.control) && control.slots.len() == 1
-            }),
+            inside: true,
         })
         .unwrap_or(outside)
+    }
+
+    /// Publishes that the handler it is made in waits for the dispatcher's module.
+    #[inline]
+    pub(crate) fn wait<M, R, C, E>(
+        self,
+        dispatcher: &SparkGenericModuleDispatcher<M, R, C, E>,
+    ) -> Result<Option<Edge>, SparkChannelError> {
+        match dispatcher.control() {
+            Some(control) if self.inside => deadlock::wait_for(control),
+            _ => Ok(None),
+        }
     }
 }
 
@@ -489,17 +523,6 @@ fn clock_of(control: Option<&Arc<Control>>) -> Clock {
     control.map_or(Clock::Exact, |control| control.clock)
 }
 
-#[cold]
-pub(crate) fn deadlock<M, R, C, E>(
-    dispatcher: &SparkGenericModuleDispatcher<M, R, C, E>,
-) -> SparkChannelError {
-    let name: Arc<str> = dispatcher.name().unwrap_or_default().into();
-    let path = Arc::new([Arc::clone(&name), name]);
-    dispatcher
-        .refuse(SparkChannelError::WouldDeadlock { path }, ())
-        .reason
-}
-
 /// Puts a request into its place in the mailbox; returns its stamp and where its
 /// answer will be.
 #[inline]
@@ -508,6 +531,7 @@ pub(crate) fn send<M, R, C, E>(
     permit: Permit<'_, SparkGenericModuleMessage<M, R, C, E>>,
     message: M,
     deadline: Option<Moment>,
+    edge: Option<&Edge>,
 ) -> (Option<Stamp>, oneshot::Receiver<Result<R, E>>) {
     let (sender, reply) = oneshot::channel();
     let stamp = deadline.map(|deadline| Stamp::new(deadline, next_call()));
@@ -516,20 +540,20 @@ pub(crate) fn send<M, R, C, E>(
         sender,
         meta: Meta {
             stamp,
-            span: span(dispatcher.name()),
+            escort: Escort::new(span(dispatcher.name()), edge.map(Edge::twin)),
         },
     }));
     (stamp, reply)
 }
 
-/// The span of a request, as a child of the caller's; boxed only if anybody listens.
+/// The span of a request, as a child of the caller's, if anybody listens.
 #[inline]
-pub(crate) fn span(module: Option<&str>) -> Option<Box<Span>> {
+pub(crate) fn span(module: Option<&str>) -> Option<Span> {
     if LevelFilter::current() < LevelFilter::DEBUG {
         return None;
     }
     let span = tracing::debug_span!("request", module);
-    (!span.is_disabled()).then(|| Box::new(span))
+    (!span.is_disabled()).then_some(span)
 }
 
 /// Numbers the calls of a thread, so that those with the same deadline differ.

@@ -23,6 +23,7 @@ use crate::{
     SparkChannelCancellationToken, SparkChannelError, SparkGenericModuleDispatcher, Stage,
     callback::Stamp,
     clock::Moment,
+    deadlock::Edge,
     request::{self, Admission, Caller, Limit, Timer, earlier},
 };
 
@@ -39,7 +40,7 @@ pin_project! {
         deadline: Option<Moment>,
         messages: I,
         // A message that found the mailbox full, and the place it waits for.
-        waiting: Option<(M, Admission<'a, M, R, C, E>)>,
+        waiting: Option<(M, Admission<'a, M, R, C, E>, Option<Edge>)>,
         in_flight: VecDeque<InFlight<R, E>>,
         answers: Vec<Result<R, E>>,
         #[pin]
@@ -59,7 +60,7 @@ enum Progress {
 
 /// A request whose answer is not among the answers yet.
 enum InFlight<R, E> {
-    Sent(Option<Stamp>, oneshot::Receiver<Result<R, E>>),
+    Sent(Option<Stamp>, oneshot::Receiver<Result<R, E>>, Option<Edge>),
     /// Answered before one that was sent earlier.
     Answered(Result<R, E>),
     /// It was not accepted. Kept in its place among the others.
@@ -165,7 +166,7 @@ where
     fn start(self: Pin<&mut Self>) {
         let this = self.project();
         *this.stage = Progress::Sending;
-        let bound = earlier(*this.at_most, Caller::of(this.dispatcher).inherited);
+        let bound = earlier(*this.at_most, Caller::of().inherited);
         *this.deadline = earlier(bound, this.limit.deadline(this.dispatcher));
         let messages = this.messages.size_hint().0;
         this.answers.reserve(messages);
@@ -179,11 +180,12 @@ where
             this.answers.push(match first {
                 InFlight::Refused(reason) => Err(reason.into()),
                 InFlight::Answered(answer) => answer,
-                InFlight::Sent(stamp, mut reply) => match reply.try_recv() {
+                InFlight::Sent(stamp, mut reply, edge) => match reply.try_recv() {
                     Ok(answer) => answer,
                     Err(TryRecvError::Closed) => Err(request::reply_dropped()),
                     Err(TryRecvError::Empty) => {
-                        this.in_flight.push_front(InFlight::Sent(stamp, reply));
+                        this.in_flight
+                            .push_front(InFlight::Sent(stamp, reply, edge));
                         return;
                     }
                 },
@@ -202,25 +204,28 @@ where
         }
         let this = self.as_mut().project();
         let dispatcher = *this.dispatcher;
-        let asks_itself = Caller::of(dispatcher).asks_itself;
+        let caller = Caller::of();
         while *this.stage == Progress::Sending && this.in_flight.len() < *this.in_flight_max {
             // The iterator and the conversion are the caller's own code.
             let Some(message) = this.messages.next() else {
                 *this.stage = Progress::Sent;
                 break;
             };
-            if asks_itself {
-                let reason = request::deadlock(dispatcher);
-                this.in_flight.push_back(InFlight::Refused(reason));
-                continue;
-            }
+            let mut edge = match caller.wait(dispatcher) {
+                Ok(edge) => edge,
+                Err(reason) => {
+                    let reason = dispatcher.refuse(reason, ()).reason;
+                    this.in_flight.push_back(InFlight::Refused(reason));
+                    continue;
+                }
+            };
             let more = this.messages.size_hint().0;
             let room = *this.in_flight_max - this.in_flight.len();
             let permits = match dispatcher.try_admit_up_to(room.min(more.saturating_add(1))) {
                 Ok(permits) => permits,
                 Err(SparkChannelError::Full) => {
                     let place = Box::pin(dispatcher.sender.reserve());
-                    *this.waiting = Some((message.into(), place));
+                    *this.waiting = Some((message.into(), place, edge));
                     return self.poll_admission(cx).is_ready() || sent;
                 }
                 Err(reason) => {
@@ -235,9 +240,14 @@ where
                 let Some(message) = next.take().or_else(|| this.messages.next()) else {
                     break;
                 };
+                // The first has looked for a circle; none has closed since.
+                let edge = edge
+                    .take()
+                    .or_else(|| caller.wait(dispatcher).ok().flatten());
+                let message = message.into();
                 let (stamp, reply) =
-                    request::send(dispatcher, permit, message.into(), *this.deadline);
-                this.in_flight.push_back(InFlight::Sent(stamp, reply));
+                    request::send(dispatcher, permit, message, *this.deadline, edge.as_ref());
+                this.in_flight.push_back(InFlight::Sent(stamp, reply, edge));
                 sent = true;
             }
         }
@@ -249,14 +259,15 @@ where
     fn poll_admission(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.project();
         let dispatcher = *this.dispatcher;
-        let Some((_, place)) = this.waiting else {
+        let Some((_, place, _)) = this.waiting else {
             unreachable!("called only with a message that waits");
         };
         let admitted = ready!(place.as_mut().poll(cx));
-        if let Some((message, _)) = this.waiting.take() {
+        if let Some((message, _, edge)) = this.waiting.take() {
             this.in_flight.push_back(if let Ok(permit) = admitted {
-                let (stamp, reply) = request::send(dispatcher, permit, message, *this.deadline);
-                InFlight::Sent(stamp, reply)
+                let (stamp, reply) =
+                    request::send(dispatcher, permit, message, *this.deadline, edge.as_ref());
+                InFlight::Sent(stamp, reply, edge)
             } else {
                 let reason = dispatcher.closed_reason();
                 InFlight::Refused(dispatcher.refuse(reason, ()).reason)
@@ -277,7 +288,7 @@ where
         };
         for index in [late, 0] {
             if let Some(call) = this.in_flight.get_mut(index)
-                && let InFlight::Sent(_, reply) = call
+                && let InFlight::Sent(_, reply, _) = call
             {
                 let answer = ready!(Pin::new(reply).poll(cx));
                 let answer = answer.unwrap_or_else(|_| Err(request::reply_dropped()));
@@ -301,7 +312,7 @@ where
             this.answers.push(match call {
                 InFlight::Refused(reason) => Err(reason.into()),
                 InFlight::Answered(answer) => answer,
-                InFlight::Sent(stamp, reply) => request::give_up(this.dispatcher, reply, stamp),
+                InFlight::Sent(stamp, reply, _) => request::give_up(this.dispatcher, reply, stamp),
             });
         }
         let stage = Stage::NotAdmitted;

@@ -39,6 +39,7 @@ use crate::{
     CallbackSender, CallbackWrapper, NativeHandler, PanicPolicy, Report,
     SparkChannelCancellationTrait, SparkChannelError, SparkGenericModuleMessage, Stage, Stop,
     StopReason,
+    callback::Escort,
     config::Config,
     control::{Control, Slot},
     current::Scope,
@@ -95,7 +96,7 @@ enum Pause {
 
 /// What there is to do next.
 enum Step<M> {
-    Request(M, Option<Box<Span>>),
+    Request(M, Option<Box<Escort>>),
     Command(M),
     /// The message needed no handler.
     Next,
@@ -271,12 +272,12 @@ where
                 Some(Stop::AfterCurrent | Stop::Now) => break,
             }
             match self.step() {
-                Step::Request(message, span) => {
+                Step::Request(message, escort) => {
                     let ended = {
                         let request = pin!(at_home(&mut self.handler).handle_request(message));
                         let caller =
                             Caller::new(&self.slot, self.duty.reply(), self.drop_abandoned);
-                        Running::request(request, &self.control, &mut self.mailbox, caller, span)
+                        Running::request(request, &self.control, &mut self.mailbox, caller, escort)
                             .await
                     };
                     self.answer(ended);
@@ -364,6 +365,7 @@ where
                     let deadline = stamp.deadline();
                     if deadline.has_passed(self.control.clock) {
                         self.slot.counters.expired.bump();
+                        drop(meta);
                         let stage = Stage::Queued;
                         let _ = sender.send(Err(SparkChannelError::TimedOut { stage }.into()));
                         return Step::Next;
@@ -377,7 +379,7 @@ where
                     return Step::Next;
                 }
                 self.duty = Duty::Request(sender);
-                Step::Request(message, meta.span)
+                Step::Request(message, meta.escort)
             }
             Some(SparkGenericModuleMessage::Shutdown(token)) => {
                 self.accept_shutdown(token);
@@ -450,6 +452,7 @@ where
             self.slot.cancel();
         }
         self.slot.finish();
+        self.control.waits.forget();
     }
 
     /// Answers or hands back a message that will not be handled.
@@ -460,9 +463,9 @@ where
             }
             SparkGenericModuleMessage::Request(wrapper) => {
                 self.slot.counters.returned.bump();
-                let _ = wrapper
-                    .sender
-                    .send(Err(SparkChannelError::ShuttingDown.into()));
+                let CallbackWrapper { sender, meta, .. } = wrapper;
+                drop(meta);
+                let _ = sender.send(Err(SparkChannelError::ShuttingDown.into()));
             }
             SparkGenericModuleMessage::Command(command) => {
                 self.count_command(&self.slot.counters.undelivered);
@@ -487,6 +490,7 @@ where
         let text = panic_text(panic);
         tracing::error!(module = &*self.control.name, text, "handler panicked");
         self.slot.finish();
+        self.control.waits.forget();
         self.slot.counters.panics.bump();
         match std::mem::replace(&mut self.duty, Duty::None) {
             Duty::None => {}

@@ -2,33 +2,40 @@
 
 use tokio::sync::{mpsc::OwnedPermit, oneshot};
 
-use super::{Caller, Limit, Request, Timer, deadlock, earlier, next_call, span};
+use super::{Caller, Limit, Request, Timer, earlier, next_call, span};
 use crate::{
     CallbackWrapper, SparkChannelError, SparkGenericModuleDispatcher, SparkGenericModuleMessage,
-    callback::{Meta, Stamp},
+    callback::{Escort, Meta, Stamp},
     clock::Moment,
+    current,
+    deadlock::Edge,
 };
 
 /// A request that is in the mailbox and awaited by nobody yet.
 pub(crate) struct Placed<R, E> {
     deadline: Option<Moment>,
     stamp: Option<Stamp>,
+    edge: Option<Edge>,
     reply: oneshot::Receiver<Result<R, E>>,
 }
 
 // === impl Request ===
 
 impl<'a, M, R, C, E> Request<'a, M, R, C, E> {
-    /// Whether a request made here asks the only one who could answer it.
+    /// Whether a request made here waits for the handler that makes it.
     pub(crate) fn asks_itself(dispatcher: &SparkGenericModuleDispatcher<M, R, C, E>) -> bool {
-        Caller::of(dispatcher).asks_itself
+        dispatcher
+            .control()
+            .is_some_and(|control| control.slots.len() == 1 && current::is_inside(control))
     }
 
-    /// The error of a request that [asks itself](Self::asks_itself), counted as refused.
-    pub(crate) fn self_call_refused(
+    /// Publishes that the handler this is called in waits for the module.
+    pub(crate) fn wait(
         dispatcher: &SparkGenericModuleDispatcher<M, R, C, E>,
-    ) -> SparkChannelError {
-        deadlock(dispatcher)
+    ) -> Result<Option<Edge>, SparkChannelError> {
+        Caller::of()
+            .wait(dispatcher)
+            .map_err(|reason| dispatcher.refuse(reason, ()).reason)
     }
 
     /// Sends `message` into its place at once.
@@ -36,20 +43,22 @@ impl<'a, M, R, C, E> Request<'a, M, R, C, E> {
         dispatcher: &SparkGenericModuleDispatcher<M, R, C, E>,
         permit: OwnedPermit<SparkGenericModuleMessage<M, R, C, E>>,
         message: M,
+        edge: Option<Edge>,
     ) -> Placed<R, E> {
-        let inherited = Caller::of(dispatcher).inherited;
+        let inherited = Caller::of().inherited;
         let deadline = earlier(inherited, Limit::Default.deadline(dispatcher));
         let stamp = deadline.map(|deadline| Stamp::new(deadline, next_call()));
         let (sender, reply) = oneshot::channel();
-        let span = span(dispatcher.name());
+        let escort = Escort::new(span(dispatcher.name()), edge.as_ref().map(Edge::twin));
         permit.send(SparkGenericModuleMessage::Request(CallbackWrapper {
             message,
             sender,
-            meta: Meta { stamp, span },
+            meta: Meta { stamp, escort },
         }));
         Placed {
             deadline,
             stamp,
+            edge,
             reply,
         }
     }
@@ -65,6 +74,7 @@ impl<'a, M, R, C, E> Request<'a, M, R, C, E> {
             at_most: None,
             deadline: placed.deadline,
             stamp: placed.stamp,
+            edge: placed.edge,
             message: None,
             admission: None,
             reply: Some(placed.reply),

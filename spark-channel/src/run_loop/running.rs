@@ -7,10 +7,10 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
-use tracing::Span;
 
 use crate::{
     CallbackSender,
+    callback::Escort,
     control::{Control, Slot},
 };
 
@@ -23,7 +23,7 @@ pin_project! {
         doors: &'a mut dyn Doors,
         caller: Option<Caller<'a, V>>,
         cut: Cut,
-        span: Option<Box<Span>>,
+        escort: Option<Box<Escort>>,
     }
 }
 
@@ -62,7 +62,7 @@ impl<'a, F: Future, V> Running<'a, F, V> {
         control: &'a Control,
         doors: &'a mut dyn Doors,
         caller: Caller<'a, V>,
-        span: Option<Box<Span>>,
+        escort: Option<Box<Escort>>,
     ) -> Self {
         Self {
             future,
@@ -70,7 +70,7 @@ impl<'a, F: Future, V> Running<'a, F, V> {
             doors,
             caller: Some(caller),
             cut: Cut::WhenStoppedNow,
-            span,
+            escort,
         }
     }
 }
@@ -84,7 +84,7 @@ impl<'a, F: Future> Running<'a, F, ()> {
             doors,
             caller: None,
             cut: Cut::WhenStoppedNow,
-            span: None,
+            escort: None,
         }
     }
 
@@ -96,7 +96,7 @@ impl<'a, F: Future> Running<'a, F, ()> {
             doors,
             caller: None,
             cut: Cut::AtTheDeadline,
-            span: None,
+            escort: None,
         }
     }
 }
@@ -107,7 +107,7 @@ impl<F: Future, V> Future for Running<'_, F, V> {
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let entered = this.span.as_ref().map(|span| span.enter());
+        let entered = this.escort.as_ref().map(|escort| escort.enter());
         if let Poll::Ready(output) = this.future.poll(cx) {
             return Poll::Ready(Ended::Done(output));
         }

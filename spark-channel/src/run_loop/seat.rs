@@ -35,9 +35,11 @@ use super::{
 };
 use crate::{
     NativeHandler, Report, SparkChannelCancellationTrait,
+    callback::Escort,
     clock::Moment,
     control::Control,
     current::{self, Scope},
+    deadlock::Edge,
     direct::{self, Called, DirectCalls, Level},
     request,
 };
@@ -70,8 +72,8 @@ struct Crew<H: NativeHandler, C, F> {
 struct Call<H, F> {
     /// Made for the first one and used again, so that later ones allocate nothing.
     future: Option<Pin<Box<Option<F>>>>,
-    /// The request's span, while the future runs on in the module's task.
-    span: Option<Box<Span>>,
+    /// The request's, while the future runs on in the module's task.
+    escort: Option<Box<Escort>>,
     runs_on: bool,
     rescue: Arc<Rescue<H>>,
 }
@@ -148,7 +150,7 @@ where
         worker,
         call: Call {
             future: None,
-            span: None,
+            escort: None,
             runs_on: false,
             rescue,
         },
@@ -197,8 +199,8 @@ where
         let ended = {
             let future = poll_fn(|cx| poll_call(&mut call.future, cx));
             let caller = Caller::new(&worker.slot, worker.duty.reply(), worker.drop_abandoned);
-            let span = call.span.take();
-            Running::request(future, &worker.control, &mut worker.mailbox, caller, span).await
+            let escort = call.escort.take();
+            Running::request(future, &worker.control, &mut worker.mailbox, caller, escort).await
         };
         let ended = match ended {
             Ended::Done((berth, answer)) => {
@@ -261,6 +263,7 @@ where
         &self,
         message: &mut Option<H::Message>,
         deadline: Option<Moment>,
+        edge: &mut Option<Edge>,
         cx: &mut Context<'_>,
     ) -> Called<H::Response, H::Error> {
         if !direct::is_on(self.runtime) {
@@ -282,16 +285,18 @@ where
         crew.begin(message, deadline, &self.make);
         match crew.poll(cx) {
             Ok(Poll::Ready(answer)) => {
+                *edge = None;
                 self.put_back(crew, false);
                 Called::Answered(answer)
             }
             Ok(Poll::Pending) => {
-                let reply = crew.runs_on();
+                let reply = crew.runs_on(edge.as_ref());
                 self.put_back(crew, true);
                 Called::Started(reply)
             }
             Err(panic) => {
-                let reply = crew.runs_on();
+                *edge = None;
+                let reply = crew.runs_on(None);
                 crew.after_panic(panic);
                 self.put_back(crew, true);
                 Called::Started(reply)
@@ -360,7 +365,7 @@ where
     ) {
         let Self { worker, call, .. } = self;
         worker.slot.set_deadline(deadline);
-        call.span = request::span(Some(&worker.control.name));
+        call.escort = Escort::new(request::span(Some(&worker.control.name)), None);
         let future = make(Lent(worker.handler.take()), message);
         match &mut call.future {
             Some(used) => used.set(Some(future)),
@@ -380,13 +385,13 @@ where
         let polled = {
             let _scope = current::enter(guard.scope());
             let _module = span.as_deref().map(Span::enter);
-            let _request = call.span.as_deref().map(Span::enter);
+            let _request = call.escort.as_deref().map(Escort::enter);
             catch_unwind(AssertUnwindSafe(|| poll_call(&mut call.future, cx)))?
         };
         Ok(polled.map(|(berth, answer)| {
             worker.handler = Some(berth);
-            if call.span.is_some() {
-                call.span = None;
+            if call.escort.is_some() {
+                call.escort = None;
             }
             worker.settle(Ended::Done(answer))
         }))
@@ -394,9 +399,13 @@ where
 
     /// Makes a request that has begun one that the module's task answers.
     #[cold]
-    fn runs_on(&mut self) -> oneshot::Receiver<Answer<H>> {
+    fn runs_on(&mut self, edge: Option<&Edge>) -> oneshot::Receiver<Answer<H>> {
         let (reply, answer) = oneshot::channel();
         self.worker.duty = Duty::Request(reply);
+        if let Some(edge) = edge {
+            let span = self.call.escort.take().and_then(|escort| escort.span);
+            self.call.escort = Escort::new(span, Some(edge.twin()));
+        }
         self.call.runs_on = true;
         answer
     }
@@ -430,7 +439,7 @@ impl<H: NativeHandler, F> Call<H, F> {
     /// Drops what is left of a call that has ended, and puts the handler back.
     fn clear<C>(&mut self, worker: &mut Worker<H, C>) {
         self.runs_on = false;
-        self.span = None;
+        self.escort = None;
         if let Some(future) = &mut self.future {
             quietly(|| future.set(None));
         }

@@ -175,9 +175,10 @@ where
 
     fn call(&mut self, message: M) -> Self::Future {
         let dispatcher = &self.dispatcher;
-        if Request::asks_itself(dispatcher) {
-            return ServiceCall::failed(Request::self_call_refused(dispatcher));
-        }
+        let edge = match Request::wait(dispatcher) {
+            Ok(edge) => edge,
+            Err(reason) => return ServiceCall::failed(reason),
+        };
         let is_stopping = || dispatcher.control().is_some_and(|c| c.is_stopping());
         let permit = match &self.place {
             Some(place) => place.take(&dispatcher.sender, is_stopping),
@@ -185,7 +186,7 @@ where
         };
         match permit {
             Ok(permit) => {
-                let placed = Request::place(dispatcher, permit, message);
+                let placed = Request::place(dispatcher, permit, message, edge);
                 let dispatcher = dispatcher.clone();
                 ServiceCall::new(async move { Request::placed(&dispatcher, placed).await })
             }

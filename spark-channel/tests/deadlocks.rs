@@ -1,0 +1,278 @@
+//! Deadlock is an error: the request that closes a circle of waiting modules fails with
+//! the path, and what only looks like one is left alone.
+
+mod support;
+
+use std::{sync::Arc, time::Duration};
+
+use spark_channel::{
+    Deadlocks, ModuleBuilder, ModuleHandle, SparkChannelError, SparkGenericModuleDispatcher, Stage,
+    Stop, module, pool,
+};
+use support::{Gate, Job, Runner, job, queued, reason, within};
+use tokio::{sync::Barrier, task::yield_now};
+
+type Dispatcher = SparkGenericModuleDispatcher<Job, u64>;
+
+fn named(name: &'static str) -> ModuleBuilder<Runner> {
+    module(Runner).name(name)
+}
+
+/// Asks each in turn, from inside of the one before; the last answers 7.
+fn ask_through(mut path: Vec<Dispatcher>) -> Job {
+    if path.is_empty() {
+        return job(async { Ok(7) });
+    }
+    let next = path.remove(0);
+    job(async move { next.request(ask_through(path)).await })
+}
+
+#[track_caller]
+fn path_of(error: SparkChannelError) -> String {
+    let SparkChannelError::WouldDeadlock { path } = error else {
+        panic!("not a deadlock: {error}");
+    };
+    path.join(" ")
+}
+
+async fn stopped(module: ModuleHandle<Job, u64>) {
+    let report = within(module.shutdown(Stop::Drain)).await;
+    let stats = report.stats;
+    assert_eq!((stats.accounted(), stats.interrupted), (stats.handled, 0));
+}
+
+#[tokio::test]
+async fn a_module_that_asks_itself_gets_the_path() {
+    let a = named("a").spawn();
+    let path = vec![a.dispatcher(), a.dispatcher()];
+
+    let error = reason(within(path[0].request(ask_through(path[1..].to_vec()))).await);
+
+    assert!(error.never_started());
+    assert_eq!(path_of(error), "a a");
+    drop(path);
+    stopped(a).await;
+}
+
+#[tokio::test]
+async fn circles_of_two_and_three_get_the_path_directly_called_or_not() {
+    for direct in [true, false] {
+        let build = |name| {
+            let builder = named(name);
+            if direct {
+                builder
+            } else {
+                builder.without_direct_calls()
+            }
+        };
+        let (a, b, c) = (build("a").spawn(), build("b").spawn(), build("c").spawn());
+        yield_now().await;
+        let [da, db, dc] = [&a, &b, &c].map(ModuleHandle::dispatcher);
+
+        let two = within(da.request(ask_through(vec![db.clone(), da.clone()]))).await;
+        let three = within(da.request(ask_through(vec![db.clone(), dc.clone(), da.clone()]))).await;
+
+        assert_eq!(path_of(reason(two)), "b a b");
+        assert_eq!(path_of(reason(three)), "c a b c");
+        assert_eq!(
+            within(da.request(ask_through(vec![db, dc])))
+                .await
+                .expect("no circle"),
+            7
+        );
+        for module in [a, b, c] {
+            stopped(module).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_racing_circles_at_least_one_request_fails_and_none_hangs() {
+    const ROUNDS: usize = 200;
+    let (a, b) = (named("a").spawn(), named("b").spawn());
+    for _ in 0..ROUNDS {
+        let both_run = Arc::new(Barrier::new(2));
+        let ask = |here: Dispatcher, there: Dispatcher| {
+            let both_run = Arc::clone(&both_run);
+            tokio::spawn(async move {
+                here.request(job(async move {
+                    both_run.wait().await;
+                    there.request(job(async { Ok(7) })).await
+                }))
+                .await
+            })
+        };
+        let first = ask(a.dispatcher(), b.dispatcher());
+        let second = ask(b.dispatcher(), a.dispatcher());
+
+        let answers =
+            [within(first).await, within(second).await].map(|answer| answer.expect("no panic"));
+
+        let failed = answers.into_iter().filter_map(Result::err);
+        let paths: Vec<_> = failed
+            .map(|report| path_of(report.downcast().expect("the channel's")))
+            .collect();
+        assert!(!paths.is_empty());
+        assert!(
+            paths.iter().all(|path| path == "a b a" || path == "b a b"),
+            "{paths:?}"
+        );
+    }
+    stopped(a).await;
+    stopped(b).await;
+}
+
+#[tokio::test]
+async fn asking_one_module_twice_at_once_and_diamonds_are_no_circles() {
+    let [a, b, c, d] = ["a", "b", "c", "d"].map(|name| named(name).spawn());
+    let [da, db, dc, dd] = [&a, &b, &c, &d].map(ModuleHandle::dispatcher);
+
+    let twice = db.clone();
+    let twice = job(async move {
+        let (one, two) = tokio::join!(
+            twice.request(ask_through(vec![])),
+            twice.request(ask_through(vec![]))
+        );
+        Ok(one? + two?)
+    });
+    let diamond = job(async move {
+        let (one, two) = tokio::join!(
+            db.request(ask_through(vec![dd.clone()])),
+            dc.request(ask_through(vec![dd.clone()]))
+        );
+        Ok(one? + two?)
+    });
+
+    assert_eq!(within(da.request(twice)).await.expect("answered"), 14);
+    assert_eq!(within(da.request(diamond)).await.expect("answered"), 14);
+    for module in [a, b, c, d] {
+        stopped(module).await;
+    }
+}
+
+#[tokio::test]
+async fn a_wait_ends_with_its_reply_and_not_when_the_caller_looks() {
+    let (a, b) = (named("a").spawn(), named("b").spawn());
+    let (da, db) = (a.dispatcher(), b.dispatcher());
+    let gate = Gate::closed();
+    let seen = gate.module();
+    let held = module(seen).name("held").spawn();
+    let looking = held.dispatcher();
+
+    // `a` is answered by `b`, and then looks elsewhere before it takes the answer.
+    let b_in_a = db.clone();
+    let asking = queued(da.request(job(async move {
+        let mut answer = tokio_test::task::spawn(b_in_a.request(job(async {
+            yield_now().await;
+            Ok(7)
+        })));
+        assert!(answer.poll().is_pending(), "not answered yet");
+        looking.request("looking").await?;
+        answer.await
+    })));
+    gate.entered().await;
+    // Behind it, `b` asks `a`: no circle, since nobody waits for `b` any more.
+    within(db.request(job(async { Ok(0) })))
+        .await
+        .expect("answered");
+    let behind = queued(db.request(ask_through(vec![da.clone()])));
+    gate.open();
+
+    assert_eq!(within(asking).await.expect("answered"), 7);
+    assert_eq!(within(behind).await.expect("answered"), 7);
+    stopped(a).await;
+    stopped(b).await;
+    within(held.shutdown(Stop::Drain)).await;
+}
+
+#[tokio::test]
+async fn a_request_that_is_dropped_is_waited_for_no_more() {
+    let (a, b) = (named("a").spawn(), named("b").spawn());
+    let (da, db) = (a.dispatcher(), b.dispatcher());
+    let gate = Gate::closed();
+    let held = module(gate.module()).name("held").spawn();
+    let (in_b, in_a) = (held.dispatcher(), held.dispatcher());
+
+    let busy = queued(db.request(job(async move {
+        in_b.request("b is busy").await?;
+        Ok(1)
+    })));
+    gate.entered().await;
+    let b_in_a = db.clone();
+    let asking = queued(da.request(job(async move {
+        drop(queued(b_in_a.request(ask_through(vec![]))));
+        in_a.request("a goes on").await?;
+        Ok(2)
+    })));
+    yield_now().await;
+    let behind = queued(db.request(ask_through(vec![da.clone()])));
+    gate.open();
+
+    assert_eq!(within(busy).await.expect("answered"), 1);
+    assert_eq!(within(asking).await.expect("answered"), 2);
+    assert_eq!(within(behind).await.expect("no circle"), 7);
+    stopped(a).await;
+    let report = within(b.shutdown(Stop::Drain)).await;
+    assert_eq!(report.stats.abandoned, 1);
+}
+
+#[tokio::test]
+async fn waiting_for_room_is_waiting_too() {
+    let a = named("a").capacity(1).spawn();
+    let b = named("b").capacity(1).spawn();
+    let (da, db) = (a.dispatcher(), b.dispatcher());
+    let quiet = || job(async { Ok(0) });
+
+    let (a_in_b, b_in_a) = (da.clone(), db.clone());
+    let asking = da.request(job(async move {
+        b_in_a
+            .request(job(async move {
+                // Takes the one place in the mailbox of `a`, whose handler waits for this one.
+                a_in_b
+                    .try_command(quiet())
+                    .map_err(|refused| refused.reason)?;
+                match a_in_b.command(quiet()).await {
+                    Ok(()) => Ok(0),
+                    Err(refused) => Err(refused.reason.into()),
+                }
+            }))
+            .await
+    }));
+
+    assert_eq!(path_of(reason(within(asking).await)), "b a b");
+    stopped(a).await;
+    stopped(b).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_module_that_is_only_warned_or_not_told_waits_until_its_deadline() {
+    for mode in [Deadlocks::Warn, Deadlocks::Off] {
+        let a = named("a").deadlocks(mode).spawn();
+        let b = named("b").deadlocks(mode).spawn();
+        let (da, db) = (a.dispatcher(), b.dispatcher());
+
+        let asking = da
+            .request(ask_through(vec![db, da.clone()]))
+            .timeout(Duration::from_secs(5));
+        let error = reason(within(asking).await);
+
+        assert!(matches!(
+            error,
+            SparkChannelError::TimedOut {
+                stage: Stage::Running | Stage::Queued
+            }
+        ));
+        within(a.shutdown(Stop::Drain)).await;
+        within(b.shutdown(Stop::Drain)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_pool_is_asked_by_its_own_replica_and_another_one_answers() {
+    let workers = pool(2, || Runner).name("workers").spawn();
+    let path = [workers.dispatcher(), workers.dispatcher()];
+
+    let answer = within(path[0].request(ask_through(path[1..].to_vec()))).await;
+
+    assert_eq!(answer.expect("the other one"), 7);
+}
