@@ -22,6 +22,7 @@ mod metrics_exporter;
 mod module;
 mod request;
 mod request_all;
+mod router;
 mod routing;
 mod run_loop;
 #[cfg(feature = "tower")]
@@ -50,6 +51,7 @@ pub use crate::{
     module::{HandleOf, ModuleBuilder, module, pool, spawn_module, spawn_pool},
     request::Request,
     request_all::RequestAll,
+    router::{Parts, Router, RouterHandler, Verb, ViaRouter},
     stats::Stats,
     stop::{Report, Stop, StopReason},
 };

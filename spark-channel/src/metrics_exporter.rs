@@ -27,6 +27,7 @@ use crate::{SparkGenericModuleDispatcher, Stats, control::Control};
 /// | `spark_module_failed_total` | counter | of the handled ones, those that ended with an error |
 /// | `spark_module_rejected_total` | counter | sends that were refused, and so not accepted |
 /// | `spark_module_panics_total` | counter | panics of handlers and hooks |
+/// | `spark_module_copies_total` | counter | what other replicas did with a broadcast command |
 /// | `spark_module_restarts_total` | counter | handlers replaced by a new one |
 /// | `spark_module_running` | gauge | modules of this name that have not ended |
 /// | `spark_module_mailbox_depth` | gauge | messages in the mailbox |
@@ -235,10 +236,11 @@ fn count(module: &Arc<str>, before: &Stats, now: &Stats) {
         ];
         counter!("spark_module_messages_total", &labels).increment(field(now) - field(before));
     }
-    let others: [(&'static str, Field); 4] = [
+    let others: [(&'static str, Field); 5] = [
         ("spark_module_failed_total", |stats| stats.failed),
         ("spark_module_rejected_total", |stats| stats.rejected),
         ("spark_module_panics_total", |stats| stats.panics),
+        ("spark_module_copies_total", |stats| stats.copies),
         ("spark_module_restarts_total", |stats| stats.restarts),
     ];
     for (name, field) in others {
@@ -269,6 +271,10 @@ fn describe() {
         (
             "spark_module_panics_total",
             "Panics of handlers and their hooks",
+        ),
+        (
+            "spark_module_copies_total",
+            "Copies of broadcast commands, beside the one that is counted",
         ),
         (
             "spark_module_restarts_total",
