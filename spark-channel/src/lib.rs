@@ -15,6 +15,8 @@ mod deadlock;
 mod direct;
 mod dispatcher;
 mod error;
+#[cfg(doctest)]
+mod guides;
 mod handle;
 mod handler;
 #[cfg(feature = "metrics")]
