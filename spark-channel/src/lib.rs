@@ -31,6 +31,7 @@ mod run_loop;
 mod service;
 mod stats;
 mod stop;
+mod topic;
 
 pub use async_trait::async_trait;
 
@@ -56,6 +57,10 @@ pub use crate::{
     router::{Parts, Router, RouterHandler, Verb, ViaRouter},
     stats::Stats,
     stop::{Report, Stop, StopReason},
+    topic::{
+        Backlog, ModuleSubscription, Subscription, SubscriptionEnd, SubscriptionStats, Topic,
+        TopicStats,
+    },
 };
 
 #[cfg(feature = "metrics")]

@@ -165,6 +165,9 @@ where
     /// what it has not handled; a command still in the mailbox is given back once. If
     /// `clone` panics, no replica gets the command.
     ///
+    /// To send one event to modules of different types, or to those that come and go,
+    /// use a [`Topic`](crate::Topic).
+    ///
     /// # Examples
     ///
     /// ```
