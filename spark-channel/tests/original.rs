@@ -1,7 +1,7 @@
 //! What the original (spark-channel 0.0.3) got wrong: one test per fault, each of
 //! which that release would fail to compile or to pass.
 
-use std::{cell::Cell, sync::Arc, time::Duration};
+use std::{cell::Cell, sync::Arc};
 
 use spark_channel::{
     NativeHandler, SparkChannelCancellationToken, SparkChannelCancellationTrait, SparkChannelError,
