@@ -22,6 +22,7 @@ mod handler;
 #[cfg(feature = "metrics")]
 mod metrics_exporter;
 mod module;
+mod reply_stream;
 mod request;
 mod request_all;
 mod router;
@@ -52,6 +53,7 @@ pub use crate::{
     },
     listener::{SparkGenericModuleMessage, run_module_server},
     module::{HandleOf, ModuleBuilder, module, pool, spawn_module, spawn_pool},
+    reply_stream::{ReplyStream, ReplyStreamSender},
     request::Request,
     request_all::RequestAll,
     router::{Parts, Router, RouterHandler, Verb, ViaRouter},

@@ -25,15 +25,16 @@ use std::{
 use tokio::{task::JoinSet, time::timeout};
 use tracing::Span;
 
-use self::{
-    guarded::{Guard, Guarded, quietly},
-    mailbox::Waited,
-    running::{Caller, Ended, Running},
-};
 pub(crate) use self::{
+    guarded::quietly,
     mailbox::{Mailbox, Notice},
     router::{Router, run_routed},
     seat::seated,
+};
+use self::{
+    guarded::{Guard, Guarded},
+    mailbox::Waited,
+    running::{Caller, Ended, Running},
 };
 use crate::{
     CallbackSender, CallbackWrapper, NativeHandler, PanicPolicy, Report,
@@ -549,7 +550,7 @@ fn at_home<H>(berth: &mut Option<Box<Berth<H>>>) -> &mut H {
     }
 }
 
-fn panic_text(panic: &(dyn Any + Send)) -> &str {
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
     panic
         .downcast_ref::<&str>()
         .copied()

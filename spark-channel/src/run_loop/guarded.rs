@@ -161,7 +161,7 @@ impl<F: Future> Future for Guarded<'_, F> {
 }
 
 /// Runs user code whose panic has nobody to go to.
-pub(super) fn quietly(run: impl FnOnce()) {
+pub(crate) fn quietly(run: impl FnOnce()) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
         // A panic's payload is the user's as well, and may panic when it is dropped.
         if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
