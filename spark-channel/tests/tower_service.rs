@@ -273,6 +273,36 @@ async fn a_module_that_calls_itself_is_told_so() {
     assert_eq!(text, "request would deadlock: narcissus → narcissus");
 }
 
+#[tokio::test(start_paused = true)]
+async fn in_a_handler_nobody_waits_for_a_place_that_is_waiting_for_him() {
+    let (a, b) = (module(Runner).name("a"), module(Runner).name("b"));
+    let (a, b) = (a.spawn(), b.capacity(1).spawn());
+    let (to_a, to_b) = (a.dispatcher(), b.dispatcher());
+    let mut service = to_b.service();
+    let from_b = to_a.clone();
+    let (in_a, entered_a) = oneshot::channel();
+    let (go_on, told) = oneshot::channel::<()>();
+    let asked = job(async move {
+        let _ = in_a.send(());
+        told.await?;
+        service.ready().await?.call(job(async { Ok(1) })).await
+    });
+    let asking_a = queued(to_a.request(asked));
+    within(entered_a).await.expect("it runs");
+    // b waits for a, and its mailbox is full.
+    let nested = job(async move { from_b.request(job(async { Ok(2) })).await });
+    let asking_b = queued(to_b.request(nested));
+    tokio::task::yield_now().await;
+    let queued_at_b = to_b.try_request(job(async { Ok(3) })).expect("room");
+
+    go_on.send(()).expect("a listens");
+
+    let text = reason(within(asking_a).await).to_string();
+    assert_eq!(text, "request would deadlock: a → b → a");
+    assert_eq!(within(asking_b).await.expect("a goes on"), 2);
+    assert_eq!(within(queued_at_b).await.expect("b goes on"), 3);
+}
+
 // === layers ===
 
 #[tokio::test(start_paused = true)]

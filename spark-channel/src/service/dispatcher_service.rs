@@ -13,7 +13,7 @@ use tower_service::Service;
 use super::place::Place;
 use crate::{
     Request, SparkChannelCancellationToken, SparkChannelError, SparkGenericModuleDispatcher,
-    SparkGenericModuleMessage,
+    SparkGenericModuleMessage, deadlock,
 };
 
 /// A dispatcher as a [`tower::Service`](Service): a call is a request.
@@ -34,7 +34,8 @@ use crate::{
 /// stopping or has stopped, which is for good. What concerns a single call fails that
 /// call: in a handler, `poll_ready` waits no longer than the deadline of the request
 /// being handled, and then the call is
-/// [`TimedOut`](SparkChannelError::TimedOut).
+/// [`TimedOut`](SparkChannelError::TimedOut); where waiting would close a circle of
+/// modules, it is [`WouldDeadlock`](SparkChannelError::WouldDeadlock).
 ///
 /// **Deadlines.** A call has the module's default timeout, from `call` on, and inherits
 /// the deadline of the request being handled where `call` is made. A layer that makes
@@ -168,7 +169,8 @@ where
         }
         let dispatcher = &self.dispatcher;
         let is_stopping = || dispatcher.control().is_some_and(|c| c.is_stopping());
-        ready!(place.poll_reserve(&dispatcher.sender, is_stopping, cx))
+        let wait = || dispatcher.control().map_or(Ok(None), deadlock::wait_for);
+        ready!(place.poll_reserve(&dispatcher.sender, is_stopping, wait, cx))
             .map_err(|_| dispatcher.closed_reason().into())
             .into()
     }

@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::reservations::Release;
-use crate::{SparkChannelError, Stage, current};
+use crate::{SparkChannelError, Stage, current, deadlock::Edge};
 
 /// Shared with the module's control, which empties it when the module stops.
 pub(super) struct Place<T>(Arc<Shared<T>>);
@@ -28,9 +28,9 @@ enum State<T> {
     Empty,
     Waiting(Waiting<T>),
     Reserved(OwnedPermit<T>),
-    /// The deadline passed before there was one. That concerns one call and not the
-    /// service: the next call fails with it.
-    TooLate,
+    /// There was none in time, or there never would be one. That concerns one call and
+    /// not the service: the next call fails with it.
+    Refused(SparkChannelError),
 }
 
 struct Waiting<T> {
@@ -38,6 +38,8 @@ struct Waiting<T> {
     /// The deadline of the request being handled, if the service is used in a handler.
     until: Option<Pin<Box<Sleep>>>,
     waker: Waker,
+    /// That the handler it is used in waits for the module.
+    _edge: Option<Edge>,
 }
 
 type Reserving<T> = Pin<Box<dyn Future<Output = Result<OwnedPermit<T>, SendError<()>>> + Send>>;
@@ -55,11 +57,13 @@ impl<T: Send + 'static> Place<T> {
 
     /// Waits until the next call has a place, or a reason to have none.
     ///
-    /// `Err` once the mailbox is closed or `is_stopping` says so.
+    /// `Err` once the mailbox is closed or `is_stopping` says so. `wait` is asked before
+    /// it waits.
     pub(super) fn poll_reserve(
         &self,
         sender: &mpsc::Sender<T>,
         is_stopping: impl Fn() -> bool,
+        wait: impl FnOnce() -> Result<Option<Edge>, SparkChannelError>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Closed>> {
         let mut state = self.0.lock();
@@ -71,19 +75,19 @@ impl<T: Send + 'static> Place<T> {
             *state = match sender.clone().try_reserve_owned() {
                 Ok(permit) => State::Reserved(permit),
                 Err(mpsc::error::TrySendError::Closed(_)) => return Poll::Ready(Err(Closed)),
-                Err(mpsc::error::TrySendError::Full(sender)) => State::Waiting(Waiting {
-                    reserving: Box::pin(sender.reserve_owned()),
-                    until: current::deadline()
-                        .map(|deadline| Box::pin(tokio::time::sleep_until(deadline))),
-                    waker: cx.waker().clone(),
-                }),
+                Err(mpsc::error::TrySendError::Full(sender)) => match wait() {
+                    Ok(edge) => State::Waiting(Waiting::new(sender, edge, cx)),
+                    Err(reason) => State::Refused(reason),
+                },
             };
         }
         if let State::Waiting(waiting) = &mut *state {
             *state = match waiting.poll(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(Some(permit))) => State::Reserved(permit),
-                Poll::Ready(Ok(None)) => State::TooLate,
+                Poll::Ready(Ok(None)) => State::Refused(SparkChannelError::TimedOut {
+                    stage: Stage::NotAdmitted,
+                }),
                 Poll::Ready(Err(Closed)) => {
                     *state = State::Empty;
                     return Poll::Ready(Err(Closed));
@@ -104,9 +108,7 @@ impl<T: Send + 'static> Place<T> {
         match taken {
             _ if is_stopping() => Err(None),
             State::Reserved(permit) => Ok(permit),
-            State::TooLate => Err(Some(SparkChannelError::TimedOut {
-                stage: Stage::NotAdmitted,
-            })),
+            State::Refused(reason) => Err(Some(reason)),
             State::Empty | State::Waiting(_) => {
                 sender
                     .clone()
@@ -143,7 +145,16 @@ impl<T: Send> Release for Shared<T> {
 
 // === impl Waiting ===
 
-impl<T> Waiting<T> {
+impl<T: Send + 'static> Waiting<T> {
+    fn new(sender: mpsc::Sender<T>, edge: Option<Edge>, cx: &Context<'_>) -> Self {
+        Self {
+            reserving: Box::pin(sender.reserve_owned()),
+            until: current::deadline().map(|deadline| Box::pin(tokio::time::sleep_until(deadline))),
+            waker: cx.waker().clone(),
+            _edge: edge,
+        }
+    }
+
     /// `None` when the deadline passed first.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<OwnedPermit<T>>, Closed>> {
         if let Poll::Ready(reserved) = self.reserving.as_mut().poll(cx) {
