@@ -115,6 +115,11 @@ impl Length {
         self.0 >= COARSE_FROM.0
     }
 
+    /// Whether this stands for no bound at all.
+    pub(crate) const fn is_never(self) -> bool {
+        self.0 >> 32 >= LONGEST.as_secs()
+    }
+
     pub(crate) fn to_duration(self) -> Duration {
         coarsetime::Duration::from_ticks(self.0).into()
     }
@@ -171,7 +176,7 @@ fn anchor() -> &'static Anchor {
 }
 
 /// The clock that tokio cannot pause.
-fn standard_now() -> Instant {
+pub(crate) fn standard_now() -> Instant {
     #[expect(
         clippy::disallowed_methods,
         reason = "compared with tokio's, and tied to the coarse clock"
@@ -234,6 +239,8 @@ mod tests {
     fn a_second_is_what_the_coarse_clock_says_it_is() {
         assert_eq!(Length::from(Duration::from_secs(1)).0, SECOND);
         assert_eq!(Length(SECOND / 100).to_duration().as_millis(), 9);
+        assert!(Length::from(Duration::MAX).is_never());
+        assert!(!Length::from(LONGEST.mul_f64(0.99)).is_never());
         let never = Moment::now().after(Length::from(Duration::MAX));
         assert!(never > Moment::now().after(Length::from(Duration::from_secs(1 << 30))));
     }

@@ -51,7 +51,7 @@ pub(crate) struct Control {
     ended: AtomicBool,
     deadline_passed: AtomicBool,
     /// When whatever still runs is cut off: the earliest of the deadlines it was told
-    /// to stop by, or [`NEVER`].
+    /// to stop by, or [`NEVER`], which needs no timer.
     stop_deadline: AtomicU64,
     /// Whether a hook was cut off though nobody asked for a stop.
     cut_short: AtomicBool,
@@ -173,8 +173,10 @@ impl Control {
             self.cut_off.store(true, Ordering::Release);
         }
         // Before the flag: whoever sees the flag must find the deadline.
-        let deadline = self.clock.deadline_in(within).to_raw();
-        self.stop_deadline.fetch_min(deadline, Ordering::AcqRel);
+        if !within.is_never() {
+            let deadline = self.clock.deadline_in(within).to_raw();
+            self.stop_deadline.fetch_min(deadline, Ordering::AcqRel);
+        }
         self.stop.fetch_max(stop_rank(stop), Ordering::AcqRel);
         #[cfg(feature = "tower")]
         self.reservations.release_all();

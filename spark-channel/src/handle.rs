@@ -4,14 +4,12 @@ use std::{fmt, future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
 use tokio::{
     task::{JoinError, JoinHandle},
-    time::{Instant, timeout_at},
+    time::timeout_at,
 };
 
 use crate::{
     Report, SparkChannelCancellationToken, SparkGenericModuleDispatcher, Stats, Stop, StopReason,
-    WeakDispatcher,
-    clock::{Length, Moment},
-    control::Control,
+    WeakDispatcher, clock::Length, control::Control,
 };
 
 /// The owner's end of a module.
@@ -73,6 +71,11 @@ impl<M, R, C, E> ModuleHandle<M, R, C, E> {
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.task.is_finished()
+    }
+
+    #[cfg(feature = "test-util")]
+    pub(crate) const fn control(&self) -> &Arc<Control> {
+        &self.control
     }
 
     /// Tells the module to stop and returns at once.
@@ -140,10 +143,10 @@ impl<M, R, C, E> ModuleHandle<M, R, C, E> {
         if task.is_finished() {
             return reported(task.await, &control);
         }
-        let deadline = control
-            .stop_deadline()
-            .map_or_else(Instant::now, Moment::to_instant);
-        if let Ok(joined) = timeout_at(deadline + GRACE, &mut task).await {
+        let Some(deadline) = control.stop_deadline() else {
+            return reported(task.await, &control);
+        };
+        if let Ok(joined) = timeout_at(deadline.to_instant() + GRACE, &mut task).await {
             return reported(joined, &control);
         }
         task.abort();

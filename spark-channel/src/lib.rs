@@ -4,6 +4,8 @@ pub mod callback;
 pub mod cancellation_token;
 pub mod current;
 pub mod listener;
+#[cfg(feature = "test-util")]
+pub mod testing;
 
 mod any_response;
 mod call;

@@ -199,6 +199,7 @@ where
     }
 
     /// Bounds the time between being told to stop and having stopped. Default: 15 s.
+    /// [`Duration::MAX`] is no bound.
     pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
         self.config.shutdown_timeout = timeout;
         self
@@ -251,6 +252,24 @@ where
             routing: self.routing,
             token: PhantomData,
         }
+    }
+
+    /// Runs the module by hand, one message at a time; of a pool, one replica.
+    ///
+    /// As there may be no clock, the
+    /// [`shutdown_timeout`](Self::shutdown_timeout) is not used.
+    ///
+    /// # Panics
+    ///
+    /// Panics for a [`capacity`](Self::capacity) out of range. A factory's panic is
+    /// passed on.
+    #[cfg(feature = "test-util")]
+    pub fn driver(self) -> crate::testing::Driver<H, C> {
+        let handler = match self.start {
+            Start::One(handler) => handler,
+            Start::Pool(_, factory) => factory(),
+        };
+        crate::testing::Driver::build(handler, self.policy, self.config)
     }
 
     /// Starts the module on the current runtime.

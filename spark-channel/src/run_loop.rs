@@ -13,6 +13,8 @@ mod mailbox;
 mod router;
 mod running;
 mod seat;
+#[cfg(feature = "test-util")]
+mod turnstile;
 
 use std::{
     any::Any,
@@ -25,6 +27,8 @@ use std::{
 use tokio::{task::JoinSet, time::timeout};
 use tracing::Span;
 
+#[cfg(feature = "test-util")]
+pub(crate) use self::turnstile::{Turnstile, TurnstileReceiver};
 pub(crate) use self::{
     guarded::quietly,
     mailbox::{Mailbox, Notice},

@@ -6,6 +6,8 @@ use std::{future::poll_fn, sync::Arc, task::Poll};
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::ReusableBoxFuture;
 
+#[cfg(feature = "test-util")]
+use super::turnstile::TurnstileReceiver;
 use super::{lane::LaneReceiver, running::Doors};
 use crate::control::Slot;
 
@@ -40,6 +42,9 @@ enum Source<T> {
     Shared(Box<Shared<T>>),
     /// A replica's own queue, filled by a router.
     Lane(Box<LaneReceiver<T>>),
+    /// A mailbox of one's own that gives out a message when it is told to.
+    #[cfg(feature = "test-util")]
+    Turnstile(Box<TurnstileReceiver<T>>),
 }
 
 /// Whether waiting completes when there is nothing, instead of being pending.
@@ -89,6 +94,11 @@ impl<T> Mailbox<T> {
         Self::new(Source::Lane(Box::new(receiver)))
     }
 
+    #[cfg(feature = "test-util")]
+    pub(crate) fn turnstile(receiver: TurnstileReceiver<T>) -> Self {
+        Self::new(Source::Turnstile(Box::new(receiver)))
+    }
+
     fn new(source: Source<T>) -> Self {
         Self {
             source,
@@ -127,6 +137,8 @@ impl<T: Send + 'static> Mailbox<T> {
             && match &self.source {
                 Source::Own { receiver, .. } => receiver.is_empty(),
                 Source::Shared(_) | Source::Lane(_) => false,
+                #[cfg(feature = "test-util")]
+                Source::Turnstile(_) => false,
             }
     }
 
@@ -137,6 +149,8 @@ impl<T: Send + 'static> Mailbox<T> {
             Source::Own { .. } => false,
             Source::Shared(shared) => shared.in_time && !self.taken.is_empty(),
             Source::Lane(lane) => lane.next_is_in_time(&self.taken),
+            #[cfg(feature = "test-util")]
+            Source::Turnstile(_) => false,
         }
     }
 
@@ -241,6 +255,11 @@ impl<T: Send + 'static> Mailbox<T> {
             Source::Lane(lane) => {
                 return poll_fn(|cx| lane.poll_take(cx, &mut self.taken, &interrupted)).await;
             }
+            #[cfg(feature = "test-util")]
+            Source::Turnstile(turnstile) => {
+                let taken = &mut self.taken;
+                return poll_fn(|cx| turnstile.poll_take(cx, taken, slot, &interrupted)).await;
+            }
         }
         if self.taken.is_empty() {
             Waited::Ended
@@ -260,6 +279,8 @@ impl<T: Send + 'static> Mailbox<T> {
             // because it is told to stop as well.
             Source::Shared(shared) => shared.receiver.lock().await.close(),
             Source::Lane(lane) => lane.close(),
+            #[cfg(feature = "test-util")]
+            Source::Turnstile(turnstile) => turnstile.close(),
         }
         self.closed = true;
     }
@@ -279,6 +300,8 @@ impl<T: Send + 'static> Doors for Mailbox<T> {
                 }
             }
             Source::Lane(lane) => lane.close(),
+            #[cfg(feature = "test-util")]
+            Source::Turnstile(turnstile) => turnstile.close(),
         }
     }
 }
