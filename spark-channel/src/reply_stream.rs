@@ -230,7 +230,7 @@ where
         let message = message(ReplyStreamSender { end, items });
         let dispatcher = self.clone();
         let start: Start<E> = Box::new(move |limit, at_most| {
-            let bound = earlier(at_most, Caller::of(&dispatcher).inherited);
+            let bound = earlier(at_most, Caller::of().inherited);
             let deadline = earlier(bound, limit.deadline(&dispatcher));
             let running = async move {
                 let mut request = dispatcher.request(message);

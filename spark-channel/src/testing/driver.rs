@@ -265,7 +265,7 @@ where
         let deadline = control
             .default_timeout
             .map(|timeout| control.clock.deadline_in(timeout));
-        let (_, reply) = request::send(&self.dispatcher, permit, message, deadline);
+        let (_, reply) = request::send(&self.dispatcher, permit, message, deadline, None);
         Ok(Waiting(reply))
     }
 
