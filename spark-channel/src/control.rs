@@ -12,6 +12,7 @@
 //! 3. `stop` only grows: none, drain, after current, now.
 
 use std::{
+    pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence},
@@ -20,6 +21,7 @@ use std::{
     time::Duration,
 };
 
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -49,6 +51,8 @@ pub(crate) struct Control {
     /// Whether anything but a shutdown message asked for more than to drain.
     cut_off: AtomicBool,
     ended: AtomicBool,
+    /// Notified when the module is told to stop, and when it has ended.
+    over: Notify,
     deadline_passed: AtomicBool,
     /// When whatever still runs is cut off: the earliest of the deadlines it was told
     /// to stop by, or [`NEVER`], which needs no timer.
@@ -100,6 +104,7 @@ impl Control {
             stop: AtomicU8::new(0),
             cut_off: AtomicBool::new(false),
             ended: AtomicBool::new(false),
+            over: Notify::new(),
             deadline_passed: AtomicBool::new(false),
             stop_deadline: AtomicU64::new(NEVER),
             cut_short: AtomicBool::new(false),
@@ -180,6 +185,7 @@ impl Control {
         self.stop.fetch_max(stop_rank(stop), Ordering::AcqRel);
         #[cfg(feature = "tower")]
         self.reservations.release_all();
+        self.over.notify_waiters();
         for slot in &self.slots {
             slot.wake();
         }
@@ -216,10 +222,22 @@ impl Control {
 
     pub(crate) fn end(&self) {
         self.ended.store(true, Ordering::Release);
+        self.over.notify_waiters();
     }
 
     pub(crate) fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
+    }
+
+    /// Completes once the module stops, or has ended.
+    pub(crate) async fn over(&self) {
+        let notified = self.over.notified();
+        let mut notified = pin!(notified);
+        // From here on it is told; what was before is looked at.
+        notified.as_mut().enable();
+        if !self.is_stopping() && !self.has_ended() {
+            notified.await;
+        }
     }
 
     pub(crate) fn count_rejected(&self) {

@@ -332,6 +332,21 @@ impl<M, R, C, E> WeakDispatcher<M, R, C, E> {
             direct: self.direct.clone(),
         })
     }
+
+    pub(crate) fn name(&self) -> Option<Arc<str>> {
+        self.control
+            .as_ref()
+            .map(|control| Arc::clone(&control.name))
+    }
+
+    /// Completes once the module stops, or has ended; never for one that is only known
+    /// by its mailbox.
+    pub(crate) async fn over(&self) {
+        match &self.control {
+            Some(control) => control.over().await,
+            None => std::future::pending().await,
+        }
+    }
 }
 
 impl<M, R, C, E> Clone for WeakDispatcher<M, R, C, E> {

@@ -8,10 +8,13 @@ pub mod listener;
 pub mod testing;
 
 mod any_response;
+mod ask_with;
+mod attached;
 mod call;
 mod clock;
 mod command_all;
 mod config;
+mod contained;
 mod control;
 mod deadlock;
 mod direct;
@@ -25,6 +28,8 @@ mod handler;
 mod metrics_exporter;
 mod module;
 mod reply_stream;
+mod module_tasks;
+mod reply;
 mod request;
 mod request_all;
 mod router;
@@ -40,6 +45,8 @@ pub use async_trait::async_trait;
 
 pub use crate::{
     any_response::AnyResponse,
+    ask_with::AskWith,
+    attached::{Attached, Detached, Tick},
     call::{Call, TypedRequest},
     callback::{CallbackSender, CallbackWrapper},
     cancellation_token::{SparkChannelCancellationToken, SparkChannelCancellationTrait},
@@ -56,6 +63,8 @@ pub use crate::{
     listener::{SparkGenericModuleMessage, run_module_server},
     module::{HandleOf, ModuleBuilder, module, pool, spawn_module, spawn_pool},
     reply_stream::{ReplyStream, ReplyStreamSender},
+    module_tasks::{ModuleTasks, TaskStats},
+    reply::Reply,
     request::Request,
     request_all::RequestAll,
     router::{Parts, Router, RouterHandler, Verb, ViaRouter},

@@ -480,7 +480,7 @@ pub(crate) fn earlier(one: Option<Moment>, other: Option<Moment>) -> Option<Mome
 }
 
 /// Whether a handler with this deadline must not start any more.
-fn has_passed<M, R, C, E>(
+pub(crate) fn has_passed<M, R, C, E>(
     deadline: Option<Moment>,
     dispatcher: &SparkGenericModuleDispatcher<M, R, C, E>,
 ) -> bool {
@@ -558,7 +558,7 @@ pub(crate) fn span(module: Option<&str>) -> Option<Span> {
 
 /// Numbers the calls of a thread, so that those with the same deadline differ.
 #[inline]
-fn next_call() -> u8 {
+pub(crate) fn next_call() -> u8 {
     thread_local! {
         static NEXT: Cell<u8> = const { Cell::new(0) };
     }

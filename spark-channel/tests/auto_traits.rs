@@ -9,10 +9,11 @@ use std::{
 };
 
 use spark_channel::{
-    AsyncTraitHandler, CallbackSender, CallbackWrapper, Factory, ModuleBuilder, ModuleHandle,
-    NativeHandler, PanicPolicy, Refused, Report, Request, SparkChannelCancellationToken,
-    SparkChannelError, SparkGenericModuleDispatcher, SparkGenericModuleMessage, Stage, Stats, Stop,
-    StopReason, WeakDispatcher, current, run_module_server,
+    AsyncTraitHandler, Attached, CallbackSender, CallbackWrapper, Detached, Factory, ModuleBuilder,
+    ModuleHandle, ModuleTasks, NativeHandler, PanicPolicy, Refused, Reply, Report, Request,
+    SparkChannelCancellationToken, SparkChannelError, SparkGenericModuleDispatcher,
+    SparkGenericModuleMessage, Stage, Stats, Stop, StopReason, TaskStats, Tick, WeakDispatcher,
+    current, run_module_server,
 };
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 use tokio::sync::mpsc;
@@ -66,6 +67,16 @@ assert_impl_all!(Request<'static, Lonely, Lonely>: Send, Future);
 assert_not_impl_any!(Request<'static, Lonely, Lonely>: Sync, Unpin, Clone);
 assert_not_impl_any!(Request<'static, Stuck, Lonely>: Send);
 
+// A deferred reply: sent to whoever answers, and kept by handlers.
+assert_impl_all!(Reply<Lonely>: Send, Unpin);
+assert_not_impl_any!(Reply<Lonely>: Clone);
+assert_impl_all!(Reply<u8>: Sync);
+
+// What a handler or an owner keeps.
+assert_impl_all!(ModuleTasks: Send, Sync, Unpin);
+assert_impl_all!(Attached: Send, Sync, Unpin);
+assert_impl_all!(Tick: Send, Sync, Unpin);
+
 // Settings.
 assert_impl_all!(ModuleBuilder<Handler>: Send, Unpin);
 assert_impl_all!(PanicPolicy<Handler>: Send, Sync, Unpin, Clone);
@@ -77,6 +88,8 @@ assert_impl_all!(SparkChannelError: Send, Sync, Unpin, Clone, UnwindSafe, RefUnw
 assert_impl_all!(Stage: Send, Sync, Unpin, Copy, UnwindSafe, RefUnwindSafe);
 assert_impl_all!(Stop: Send, Sync, Unpin, Copy, UnwindSafe, RefUnwindSafe);
 assert_impl_all!(StopReason: Send, Sync, Unpin, Copy, UnwindSafe, RefUnwindSafe);
+assert_impl_all!(TaskStats: Send, Sync, Unpin, Copy, UnwindSafe, RefUnwindSafe);
+assert_impl_all!(Detached: Send, Sync, Unpin, Clone, UnwindSafe, RefUnwindSafe);
 assert_impl_all!(Stats: Send, Sync, Unpin, Copy, UnwindSafe, RefUnwindSafe);
 assert_impl_all!(Report: Send, Sync, Unpin, Clone, UnwindSafe, RefUnwindSafe);
 assert_impl_all!(SparkChannelCancellationToken: Send, Sync, Unpin, Clone);
@@ -98,6 +111,7 @@ async fn the_futures_of_a_dispatcher_can_be_sent() {
 
     assert!(told.is_ok() && told_again.is_ok());
     assert_eq!(answered.expect("handled").0.get(), 7);
+    drop(sent(dispatcher.ask_with(|_: Reply<Lonely>| message())));
     drop(sent(dispatcher.closed()));
     drop(sent(current::cancelled()));
     drop(dispatcher);
