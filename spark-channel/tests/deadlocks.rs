@@ -6,8 +6,8 @@ mod support;
 use std::{sync::Arc, time::Duration};
 
 use spark_channel::{
-    Deadlocks, ModuleBuilder, ModuleHandle, SparkChannelError, SparkGenericModuleDispatcher, Stage,
-    Stop, module, pool,
+    Deadlocks, ModuleBuilder, ModuleHandle, Reply, SparkChannelError, SparkGenericModuleDispatcher,
+    Stage, Stop, module, pool,
 };
 use support::{Gate, Job, Runner, job, queued, reason, within};
 use tokio::{sync::Barrier, task::yield_now};
@@ -275,4 +275,46 @@ async fn a_pool_is_asked_by_its_own_replica_and_another_one_answers() {
     let answer = within(path[0].request(ask_through(path[1..].to_vec()))).await;
 
     assert_eq!(answer.expect("the other one"), 7);
+}
+
+#[tokio::test]
+async fn asking_with_a_reply_a_module_that_waits_for_the_asker_gets_the_path() {
+    let (a, b) = (named("a").spawn(), named("b").spawn());
+    let (da, db) = (a.dispatcher(), b.dispatcher());
+
+    let back = db.clone();
+    let in_a = job(async move {
+        let answer = |_: Reply<u64>| -> Job { unreachable!("it is not sent") };
+        back.ask_with(answer).await
+    });
+    let asked = within(db.request(job(async move { da.request(in_a).await }))).await;
+
+    assert_eq!(path_of(reason(asked)), "a b a");
+    drop(db);
+    stopped(a).await;
+    stopped(b).await;
+}
+
+#[tokio::test]
+async fn a_module_may_ask_one_that_waits_for_a_reply_it_gives_elsewhere() {
+    let (a, b) = (named("a").spawn(), named("b").spawn());
+    let (da, db) = (a.dispatcher(), b.dispatcher());
+    let (keep, kept) = tokio::sync::oneshot::channel::<Reply<u64>>();
+
+    let to_b = db.clone();
+    let in_a = job(async move {
+        let keeps = |reply| job(async { Ok(u64::from(keep.send(reply).is_ok())) });
+        to_b.ask_with(keeps).await
+    });
+    let mut a_waits = queued(da.request(in_a));
+    let reply = within(kept).await.expect("b keeps it");
+    let back = da.clone();
+    let mut b_waits =
+        queued(db.request(job(async move { back.request(job(async { Ok(2) })).await })));
+    yield_now().await;
+    assert!(a_waits.poll().is_pending() && b_waits.poll().is_pending());
+
+    reply.send(Ok(1)).expect("it waits");
+    assert_eq!(within(a_waits).await.expect("answered"), 1);
+    assert_eq!(within(b_waits).await.expect("answered"), 2);
 }

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use spark_channel::{Stop, module};
+use spark_channel::{ModuleTasks, Reply, Stop, module};
 use tracing::{
     Event, Instrument, Level, Metadata, Subscriber,
     field::{Field, Visit},
@@ -214,4 +214,68 @@ async fn no_span_is_left_entered_by_a_panic_or_a_stop() {
 
     assert!(crashed.is_err() && pending.is_ok());
     assert_eq!(recorder.entered(), None);
+}
+
+#[tokio::test]
+async fn a_deferred_call_keeps_its_span_where_it_is_worked_on_and_where_it_is_forwarded_to() {
+    let recorder = Recorder::new(Level::DEBUG);
+    let _recording = tracing::subscriber::set_default(recorder.clone());
+    let first = module(Runner).name("first").spawn();
+    let second = module(Runner).name("second").spawn();
+    let (to_first, to_second) = (first.dispatcher(), second.dispatcher());
+
+    let asked = async {
+        let works = |reply: Reply<u64>| {
+            let work = async {
+                tracing::info!("worked on");
+                eyre::Ok(1)
+            };
+            job(async {
+                reply.answer_with(work).await;
+                Ok(0)
+            })
+        };
+        let forwards = |reply: Reply<u64>| {
+            let there = job(async {
+                tracing::info!("forwarded");
+                Ok(2)
+            });
+            job(async move {
+                reply.forward_to(&to_second, there).await;
+                Ok(0)
+            })
+        };
+        let one = within(to_first.ask_with(works)).await;
+        (one, within(to_first.ask_with(forwards)).await)
+    };
+    let (one, two) = asked.instrument(tracing::info_span!("caller")).await;
+
+    assert_eq!((one.expect("answered"), two.expect("answered")), (1, 2));
+    let expected = [
+        "caller > request(first) | INFO: worked on",
+        "caller > request(first) | INFO: forwarded",
+    ];
+    assert_eq!(recorder.events(), expected);
+}
+
+#[tokio::test]
+async fn a_panic_of_a_background_task_is_traced_with_the_name_of_its_module() {
+    let recorder = Recorder::new(Level::ERROR);
+    let _recording = tracing::subscriber::set_default(recorder.clone());
+    let owner = module(Runner).name("owner").spawn();
+    let tasks = Arc::new(ModuleTasks::at_most(std::num::NonZeroUsize::MIN));
+    let spawner = Arc::clone(&tasks);
+
+    let spawning = job(async move {
+        let panics = async { panic!("in the background") };
+        Ok(u64::from(spawner.spawn(panics).is_ok()))
+    });
+    let spawned = within(owner.dispatcher().request(spawning)).await;
+    tokio::task::yield_now().await;
+
+    assert_eq!((spawned.expect("handled"), tasks.stats().panicked), (1, 1));
+    assert_eq!(
+        recorder.events(),
+        [" | ERROR: background task panicked(owner)"]
+    );
 }
