@@ -27,9 +27,9 @@ mod handler;
 #[cfg(feature = "metrics")]
 mod metrics_exporter;
 mod module;
-mod reply_stream;
 mod module_tasks;
 mod reply;
+mod reply_stream;
 mod request;
 mod request_all;
 mod router;
@@ -62,9 +62,9 @@ pub use crate::{
     },
     listener::{SparkGenericModuleMessage, run_module_server},
     module::{HandleOf, ModuleBuilder, module, pool, spawn_module, spawn_pool},
-    reply_stream::{ReplyStream, ReplyStreamSender},
     module_tasks::{ModuleTasks, TaskStats},
     reply::Reply,
+    reply_stream::{ReplyStream, ReplyStreamSender},
     request::Request,
     request_all::RequestAll,
     router::{Parts, Router, RouterHandler, Verb, ViaRouter},
