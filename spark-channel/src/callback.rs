@@ -38,7 +38,7 @@ pub(crate) struct Meta {
 /// and, made by another handler, that its module waits.
 pub(crate) struct Escort {
     pub(crate) span: Option<Span>,
-    #[expect(dead_code, reason = "it ends the wait by being dropped")]
+    /// Ends the wait by being dropped.
     pub(crate) edge: Option<Edge>,
 }
 

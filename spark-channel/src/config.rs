@@ -1,8 +1,8 @@
 //! What a module is built with, and what becomes of it after a panic.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
 
-use crate::{Deadlocks, IntoHandler, NativeHandler, control::Control};
+use crate::{Deadlocks, IntoHandler, NativeHandler, control::Control, readers::Readers};
 
 /// What becomes of a module whose handler panicked.
 ///
@@ -82,7 +82,21 @@ impl Config {
     }
 
     pub(crate) fn control(&self, replicas: usize, capacity: usize) -> Arc<Control> {
-        Arc::new(Control::new(
+        Arc::new(self.new_control(replicas, capacity))
+    }
+
+    pub(crate) fn control_of_readers(
+        &self,
+        readers: NonZeroUsize,
+        capacity: usize,
+    ) -> Arc<Control> {
+        let mut control = self.new_control(1, capacity);
+        control.readers = Some(Readers::new(readers));
+        Arc::new(control)
+    }
+
+    fn new_control(&self, replicas: usize, capacity: usize) -> Control {
+        Control::new(
             match &self.name {
                 Some(name) => Arc::clone(name),
                 None => short_type_name(self.type_name).into(),
@@ -92,7 +106,7 @@ impl Config {
             self.default_timeout,
             self.shutdown_timeout,
             self.deadlocks,
-        ))
+        )
     }
 }
 

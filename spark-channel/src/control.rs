@@ -28,6 +28,7 @@ use crate::{
     callback::Stamp,
     clock::{Clock, Length, Moment},
     deadlock::{Deadlocks, Waits},
+    readers::Readers,
     stats::{Counters, Stats},
     stop::{Stop, StopReason},
 };
@@ -43,6 +44,8 @@ pub(crate) struct Control {
     pub(crate) waits: Waits,
     /// One per replica.
     pub(crate) slots: Box<[Arc<Slot>]>,
+    /// Only of a reader-writer module, whose reads share its one replica's counters.
+    pub(crate) readers: Option<Readers>,
     /// Sends refused because the mailbox was full or the module stopping.
     rejected: AtomicU64,
     /// Messages in the queues of replicas, behind the mailbox.
@@ -99,6 +102,7 @@ impl Control {
             deadlocks,
             waits: Waits::default(),
             slots: (0..replicas).map(|_| Arc::default()).collect(),
+            readers: None,
             rejected: AtomicU64::new(0),
             at_replicas: AtomicUsize::new(0),
             stop: AtomicU8::new(0),
@@ -272,6 +276,11 @@ impl Control {
         stats
     }
 
+    /// Whether a request may be answered while the handlers that run now are still at work.
+    pub(crate) fn is_open(&self) -> bool {
+        self.slots.len() > 1 || self.readers.as_ref().is_some_and(Readers::are_open)
+    }
+
     /// How many calls each replica has started, to be compared by [`Control::may_run`].
     pub(crate) fn starts(&self) -> Vec<u64> {
         self.slots
@@ -287,7 +296,10 @@ impl Control {
         // A replica that started anything in between may have started and
         // finished this call, so only stillness proves that it did not.
         let runs = |slot: &Arc<Slot>| slot.running.load(Ordering::Acquire) == call.to_raw();
-        self.slots.iter().any(runs) || self.starts() != before
+        let reads = |readers: &Readers| readers.has_started(call);
+        self.slots.iter().any(runs)
+            || self.readers.as_ref().is_some_and(reads)
+            || self.starts() != before
     }
 }
 
@@ -297,9 +309,15 @@ impl Slot {
     /// Publishes the call that is about to start; see the second invariant.
     #[inline]
     pub(crate) fn publish(&self, call: Stamp) {
+        self.publish_in(&self.running, call);
+    }
+
+    /// Publishes the call in a place of its own, and counts it here.
+    #[inline]
+    pub(crate) fn publish_in(&self, running: &AtomicU64, call: Stamp) {
         let starts = self.starts.load(Ordering::Relaxed) + 1;
         self.starts.store(starts, Ordering::Relaxed);
-        self.running.store(call.to_raw(), Ordering::Release);
+        running.store(call.to_raw(), Ordering::Release);
         fence(Ordering::SeqCst);
     }
 

@@ -8,6 +8,11 @@
 //! An edge goes away before the reply is sent, when the request is dropped, and when
 //! the handler that made it ends. Only modules of one replica take part: a pool answers
 //! with whichever replica is free.
+//!
+//! A reader-writer module waits as its reads do, each for itself. A request that one of
+//! them handles waits for what that read waits for. One that is queued waits for nothing
+//! while reads may start, and for all of them once a message is to run alone; so
+//! the module looks again, for each request it has, when that begins.
 
 use std::{
     collections::HashSet,
@@ -15,9 +20,14 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    task::Waker,
 };
 
-use crate::{SparkChannelError, control::Control, current};
+use crate::{
+    SparkChannelError,
+    control::{Control, Slot},
+    current,
+};
 
 /// What becomes of a request that could never be answered, because its callee waits,
 /// directly or through others, for the module that makes it.
@@ -47,8 +57,19 @@ pub(crate) struct Waits {
 #[derive(Default)]
 struct List {
     next: u64,
-    edges: Vec<(u64, Arc<Control>)>,
+    edges: Vec<Wait>,
 }
+
+struct Wait {
+    number: u64,
+    callee: Arc<Control>,
+    asker: SlotId,
+    /// Which of the callee's reads handles the request, once one does.
+    handled_by: Option<SlotId>,
+}
+
+/// A handler that runs, told by the address of its slot from those beside it.
+type SlotId = usize;
 
 /// A published wait, until it is dropped. The request has one and the message that
 /// travels may have its twin: whichever is dropped first ends the wait.
@@ -68,20 +89,25 @@ pub(crate) fn wait_for(callee: &Arc<Control>) -> Result<Option<Edge>, SparkChann
     let takes_part =
         |control: &Arc<Control>| control.slots.len() == 1 && control.deadlocks != Deadlocks::Off;
     match current::with(|scope| {
-        (takes_part(&scope.control) && callee.slots.len() == 1).then(|| Arc::clone(&scope.control))
+        (takes_part(&scope.control) && callee.slots.len() == 1)
+            .then(|| (Arc::clone(&scope.control), slot_id(&scope.slot)))
     }) {
-        Some(Some(caller)) => wait(caller, callee),
+        Some(Some((caller, asker))) => wait(caller, asker, callee),
         _ => Ok(None),
     }
 }
 
-fn wait(caller: Arc<Control>, callee: &Arc<Control>) -> Result<Option<Edge>, SparkChannelError> {
-    let number = caller.waits.add(callee);
+fn wait(
+    caller: Arc<Control>,
+    asker: SlotId,
+    callee: &Arc<Control>,
+) -> Result<Option<Edge>, SparkChannelError> {
+    let number = caller.waits.add(callee, asker);
     let edge = Edge {
         from: caller,
         number,
     };
-    let Some(path) = path(callee, &edge.from) else {
+    let Some(path) = path(callee, &edge.from, asker) else {
         return Ok(Some(edge));
     };
     if edge.from.deadlocks == Deadlocks::Error {
@@ -92,29 +118,39 @@ fn wait(caller: Arc<Control>, callee: &Arc<Control>) -> Result<Option<Edge>, Spa
     Ok(Some(edge))
 }
 
-/// The names from `end` through `start` and on, round to `end`, if `start` waits for it.
-fn path(start: &Arc<Control>, end: &Arc<Control>) -> Option<Arc<[Arc<str>]>> {
-    // Each with the index of the one that waits for it.
-    let mut seen = vec![(Arc::clone(start), None)];
-    let mut known = HashSet::from([Arc::as_ptr(start)]);
+fn slot_id(slot: &Slot) -> SlotId {
+    std::ptr::from_ref(slot).addr()
+}
+
+/// The names from `end` through `start` and on, round to `end`, if a request to `start`
+/// waits for the handler of `end` that is `asker`.
+fn path(start: &Arc<Control>, end: &Arc<Control>, asker: SlotId) -> Option<Arc<[Arc<str>]>> {
+    // Each with the handler that is waited for, if not for all, and with the index of
+    // the one that waits for it.
+    let mut seen: Vec<(Arc<Control>, Option<SlotId>, Option<usize>)> =
+        vec![(Arc::clone(start), None, None)];
+    let mut known = HashSet::from([(Arc::as_ptr(start), None)]);
     let mut at = 0;
     while at < seen.len() {
-        let here = Arc::clone(&seen[at].0);
-        if Arc::ptr_eq(&here, end) {
+        let (here, handler, before) = seen[at].clone();
+        let waits_for = |slot| match handler {
+            Some(handler) => handler == slot,
+            None => !here.is_open(),
+        };
+        if Arc::ptr_eq(&here, end) && waits_for(asker) {
             let mut names = vec![Arc::clone(&end.name)];
-            let mut back = seen[at].1;
+            let mut back = before;
             while let Some(index) = back {
-                let (control, before): &(Arc<Control>, Option<usize>) = &seen[index];
-                names.push(Arc::clone(&control.name));
-                back = *before;
+                names.push(Arc::clone(&seen[index].0.name));
+                back = seen[index].2;
             }
             names.push(Arc::clone(&end.name));
             names.reverse();
             return Some(names.into());
         }
-        for next in here.waits.targets() {
-            if known.insert(Arc::as_ptr(&next)) {
-                seen.push((next, Some(at)));
+        for (next, handler) in here.waits.targets(waits_for) {
+            if known.insert((Arc::as_ptr(&next), handler)) {
+                seen.push((next, handler, Some(at)));
             }
         }
         at += 1;
@@ -125,12 +161,17 @@ fn path(start: &Arc<Control>, end: &Arc<Control>) -> Option<Arc<[Arc<str>]>> {
 // === impl Waits ===
 
 impl Waits {
-    fn add(&self, callee: &Arc<Control>) -> u64 {
+    fn add(&self, callee: &Arc<Control>, asker: SlotId) -> u64 {
         let mut list = self.lock();
         let list = list.get_or_insert_default();
         let number = list.next;
         list.next += 1;
-        list.edges.push((number, Arc::clone(callee)));
+        list.edges.push(Wait {
+            number,
+            callee: Arc::clone(callee),
+            asker,
+            handled_by: None,
+        });
         self.any.store(true, Ordering::Release);
         number
     }
@@ -139,7 +180,7 @@ impl Waits {
         let removed = {
             let mut list = self.lock();
             let Some(list) = list.as_mut() else { return };
-            let Some(at) = list.edges.iter().position(|edge| edge.0 == number) else {
+            let Some(at) = list.edges.iter().position(|edge| edge.number == number) else {
                 return;
             };
             let removed = list.edges.swap_remove(at);
@@ -150,30 +191,49 @@ impl Waits {
         drop(removed);
     }
 
-    fn targets(&self) -> Vec<Arc<Control>> {
-        match &*self.lock() {
-            Some(list) => list.edges.iter().map(|edge| Arc::clone(&edge.1)).collect(),
-            None => Vec::new(),
-        }
+    /// Whom those handlers wait for that are `wanted`, and which handler of each.
+    fn targets(&self, wanted: impl Fn(SlotId) -> bool) -> Vec<(Arc<Control>, Option<SlotId>)> {
+        let list = self.lock();
+        let edges = list.iter().flat_map(|list| &list.edges);
+        edges
+            .filter(|edge| wanted(edge.asker))
+            .map(|edge| (Arc::clone(&edge.callee), edge.handled_by))
+            .collect()
+    }
+
+    /// Whether a running handler waits for anybody.
+    #[inline]
+    pub(crate) fn any(&self) -> bool {
+        self.any.load(Ordering::Acquire)
     }
 
     /// Forgets the waits of a handler that has ended: a request that it has given to
     /// another task is no longer its own.
     #[inline]
     pub(crate) fn forget(&self) {
-        if self.any.load(Ordering::Acquire) {
-            self.clear();
+        if self.any() {
+            self.clear(|_| true);
+        }
+    }
+
+    /// Forgets the waits of the one handler that runs in `slot` and has ended.
+    #[inline]
+    pub(crate) fn forget_of(&self, slot: &Slot) {
+        if self.any() {
+            self.clear(|asker| asker == slot_id(slot));
         }
     }
 
     #[cold]
-    fn clear(&self) {
-        let edges = {
-            let mut list = self.lock();
-            self.any.store(false, Ordering::Release);
-            list.as_mut().map(|list| std::mem::take(&mut list.edges))
-        };
-        drop(edges);
+    fn clear(&self, ended: impl Fn(SlotId) -> bool) {
+        let mut list = self.lock();
+        let Some(all) = list.as_mut() else { return };
+        let edges = std::mem::take(&mut all.edges);
+        let (ended, left): (Vec<_>, Vec<_>) = edges.into_iter().partition(|wait| ended(wait.asker));
+        self.any.store(!left.is_empty(), Ordering::Release);
+        all.edges = left;
+        drop(list);
+        drop(ended);
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Box<List>>> {
@@ -191,6 +251,47 @@ impl Edge {
             from: Arc::clone(&self.from),
             number: self.number,
         }
+    }
+
+    /// Looks again for a circle while the request waits for room at `callee`, and wakes
+    /// `waker` to look once more when reads may not start there any more.
+    ///
+    /// # Errors
+    ///
+    /// [`WouldDeadlock`](SparkChannelError::WouldDeadlock).
+    pub(crate) fn wait_for_room(
+        &self,
+        callee: &Arc<Control>,
+        waker: &Waker,
+    ) -> Result<(), SparkChannelError> {
+        if let Some(readers) = &callee.readers {
+            readers.register(waker);
+            if let Some(path) = self.closes_circle(callee) {
+                return Err(SparkChannelError::WouldDeadlock { path });
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks again for a circle: `callee` is no longer [open](Control::is_open).
+    pub(crate) fn closes_circle(&self, callee: &Arc<Control>) -> Option<Arc<[Arc<str>]>> {
+        if self.from.deadlocks != Deadlocks::Error {
+            return None;
+        }
+        let asker = self.with(|wait| wait.asker)?;
+        path(callee, &self.from, asker)
+    }
+
+    /// Notes which of the callee's reads the request waits for from now on.
+    #[cold]
+    pub(crate) fn is_handled_by(&self, slot: &Slot) {
+        self.with(|wait| wait.handled_by = Some(slot_id(slot)));
+    }
+
+    fn with<T>(&self, change: impl FnOnce(&mut Wait) -> T) -> Option<T> {
+        let mut list = self.from.waits.lock();
+        let mut edges = list.iter_mut().flat_map(|list| &mut list.edges);
+        edges.find(|wait| wait.number == self.number).map(change)
     }
 }
 

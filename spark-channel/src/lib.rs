@@ -30,6 +30,8 @@ mod module;
 mod module_tasks;
 mod reply;
 mod reply_stream;
+mod reader_writer;
+mod readers;
 mod request;
 mod request_all;
 mod router;
@@ -65,6 +67,10 @@ pub use crate::{
     module_tasks::{ModuleTasks, TaskStats},
     reply::Reply,
     reply_stream::{ReplyStream, ReplyStreamSender},
+    reader_writer::{
+        Access, ReaderWriter, ReaderWriterBuilder, ReaderWriterHandler, ViaReaderWriter,
+        reader_writer,
+    },
     request::Request,
     request_all::RequestAll,
     router::{Parts, Router, RouterHandler, Verb, ViaRouter},

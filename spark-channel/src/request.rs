@@ -277,8 +277,14 @@ where
         let Some(permit) = this.admission else {
             unreachable!("called only with a place to wait for");
         };
-        let reason = match permit.as_mut().poll(cx) {
-            Poll::Ready(Ok(permit)) => {
+        let waits = match (&*this.edge, dispatcher.control()) {
+            (Some(edge), Some(control)) => edge.wait_for_room(control, cx.waker()),
+            _ => Ok(()),
+        };
+        let place = waits.map(|()| permit.as_mut().poll(cx));
+        let reason = match place {
+            Err(reason) => reason,
+            Ok(Poll::Ready(Ok(permit))) => {
                 if let Some(message) = this.message.take() {
                     let (stamp, reply) = send(
                         dispatcher,
@@ -293,8 +299,8 @@ where
                 *this.admission = None;
                 return Poll::Ready(None);
             }
-            Poll::Ready(Err(_)) => dispatcher.closed_reason(),
-            Poll::Pending => {
+            Ok(Poll::Ready(Err(_))) => dispatcher.closed_reason(),
+            Ok(Poll::Pending) => {
                 let Some(deadline) = *this.deadline else {
                     return Poll::Pending;
                 };

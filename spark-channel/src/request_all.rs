@@ -259,9 +259,17 @@ where
     fn poll_admission(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.project();
         let dispatcher = *this.dispatcher;
-        let Some((_, place, _)) = this.waiting else {
+        let Some((_, place, edge)) = this.waiting else {
             unreachable!("called only with a message that waits");
         };
+        if let (Some(edge), Some(control)) = (edge, dispatcher.control())
+            && let Err(reason) = edge.wait_for_room(control, cx.waker())
+        {
+            *this.waiting = None;
+            let reason = dispatcher.refuse(reason, ()).reason;
+            this.in_flight.push_back(InFlight::Refused(reason));
+            return Poll::Ready(());
+        }
         let admitted = ready!(place.as_mut().poll(cx));
         if let Some((message, _, edge)) = this.waiting.take() {
             this.in_flight.push_back(if let Ok(permit) = admitted {

@@ -10,6 +10,7 @@
 mod guarded;
 mod lane;
 mod mailbox;
+mod reading;
 mod router;
 mod running;
 mod seat;
@@ -32,6 +33,7 @@ pub(crate) use self::turnstile::{Turnstile, TurnstileReceiver};
 pub(crate) use self::{
     guarded::quietly,
     mailbox::{Mailbox, Notice},
+    reading::run_readers,
     router::{Router, run_routed},
     seat::seated,
 };
@@ -44,11 +46,12 @@ use crate::{
     CallbackSender, CallbackWrapper, NativeHandler, PanicPolicy, Report,
     SparkChannelCancellationTrait, SparkChannelError, SparkGenericModuleMessage, Stage, Stop,
     StopReason,
-    callback::Escort,
+    callback::{Escort, Meta, Stamp},
+    clock::Clock,
     config::Config,
     control::{Control, Slot},
     current::Scope,
-    stats::Counter,
+    stats::{Counter, Counters},
 };
 
 /// One replica: its handler, its view of the mailbox, and where it stands.
@@ -256,17 +259,11 @@ where
     /// Start, serve, give back, stop. May be called again after it unwound, and after a
     /// pause.
     ///
-    /// One function on purpose: every `async fn` between here and the handler
-    /// would move the message twice more.
+    /// The serving is one function on purpose: every `async fn` between here and the
+    /// handler would move the message twice more.
     async fn serve(&mut self) -> Pause {
         if !self.started {
-            self.started = true;
-            self.duty = Duty::Starting;
-            let ended = {
-                let started = pin!(at_home(&mut self.handler).started());
-                Running::command(started, &self.control, &mut self.mailbox).await
-            };
-            self.after_start(ended);
+            self.start().await;
         }
         loop {
             let stop = self.control.stop();
@@ -305,6 +302,22 @@ where
                 }
             }
         }
+        self.wind_down().await;
+        Pause::Ended
+    }
+
+    async fn start(&mut self) {
+        self.started = true;
+        self.duty = Duty::Starting;
+        let ended = {
+            let started = pin!(at_home(&mut self.handler).started());
+            Running::command(started, &self.control, &mut self.mailbox).await
+        };
+        self.after_start(ended);
+    }
+
+    /// Gives back what is left, and stops.
+    async fn wind_down(&mut self) {
         self.mailbox.close().await;
         loop {
             if let Some(message) = self.mailbox.take() {
@@ -330,7 +343,6 @@ where
                 }
             }
         }
-        Pause::Ended
     }
 
     /// Whether the message to be handled next is older than the shutdown message that
@@ -364,26 +376,15 @@ where
             Some(SparkGenericModuleMessage::Request(CallbackWrapper {
                 message,
                 sender,
-                meta,
+                mut meta,
             })) => {
-                if let Some(stamp) = meta.stamp {
-                    let deadline = stamp.deadline();
-                    if deadline.has_passed(self.control.clock) {
-                        self.slot.counters.expired.bump();
-                        drop(meta);
-                        let stage = Stage::Queued;
-                        let _ = sender.send(Err(SparkChannelError::TimedOut { stage }.into()));
-                        return Step::Next;
-                    }
-                    self.slot.publish(stamp);
-                    self.slot.set_deadline(Some(deadline));
-                }
-                if sender.is_closed() {
-                    self.slot.counters.abandoned.bump();
-                    self.slot.set_deadline(None);
+                let (slot, clock) = (&*self.slot, self.control.clock);
+                let publish = |stamp| slot.publish(stamp);
+                let reply = admit(sender, &mut meta, slot, clock, &slot.counters, publish);
+                let Some(reply) = reply else {
                     return Step::Next;
-                }
-                self.duty = Duty::Request(sender);
+                };
+                self.duty = Duty::Request(reply);
                 Step::Request(message, meta.escort)
             }
             Some(SparkGenericModuleMessage::Shutdown(token)) => {
@@ -407,19 +408,7 @@ where
     #[inline]
     fn settle(&self, ended: Ended<Result<H::Response, H::Error>>) -> Result<H::Response, H::Error> {
         self.finish(&ended);
-        match ended {
-            Ended::Done(answer) => {
-                self.slot.counters.handled.bump();
-                if answer.is_err() {
-                    self.slot.counters.failed.bump();
-                }
-                answer
-            }
-            Ended::Dropped => {
-                self.slot.counters.interrupted.bump();
-                Err(SparkChannelError::Cancelled.into())
-            }
-        }
+        count_end(ended, &self.slot.counters)
     }
 
     #[inline]
@@ -492,25 +481,22 @@ where
     /// Answers for the message that panicked and does what the policy says.
     fn after_panic(&mut self, panic: &(dyn Any + Send), span: Option<&Span>) {
         let _entered = span.map(Span::enter);
-        let text = panic_text(panic);
-        tracing::error!(module = &*self.control.name, text, "handler panicked");
+        let duty = std::mem::replace(&mut self.duty, Duty::None);
         self.slot.finish();
         self.control.waits.forget();
-        self.slot.counters.panics.bump();
-        match std::mem::replace(&mut self.duty, Duty::None) {
-            Duty::None => {}
-            Duty::Starting => self.control.stop_because(StopReason::StartFailed),
-            Duty::Command => self.count_command(&self.slot.counters.panicked),
-            Duty::Request(reply) => {
-                self.slot.counters.panicked.bump();
-                let text = Arc::from(text);
-                // The conversion into the module's error is user code, and so is
-                // the drop of an answer nobody takes.
-                quietly(|| {
-                    let _ = reply.send(Err(SparkChannelError::Panicked { text }.into()));
-                });
-            }
-        }
+        let counters = &self.slot.counters;
+        let is_copy = matches!(duty, Duty::Command) && self.mailbox.has_taken_copy();
+        let fate = if is_copy {
+            &counters.copies
+        } else {
+            &counters.panicked
+        };
+        duty.panicked(panic, &self.control, counters, fate);
+        self.recover();
+    }
+
+    /// Does what the policy says after a panic.
+    fn recover(&mut self) {
         if self.stopped || self.control.is_past_draining() {
             // It is stopping and handles nothing any more.
             return;
@@ -541,6 +527,85 @@ impl<H: NativeHandler> Duty<H> {
         match self {
             Self::Request(reply) => reply,
             _ => unreachable!("a request is being handled"),
+        }
+    }
+
+    /// Answers for what panicked.
+    fn panicked(
+        self,
+        panic: &(dyn Any + Send),
+        control: &Control,
+        counters: &Counters,
+        fate: &Counter,
+    ) {
+        let text = panic_text(panic);
+        tracing::error!(module = &*control.name, text, "handler panicked");
+        counters.panics.bump();
+        match self {
+            Self::None => {}
+            Self::Starting => control.stop_because(StopReason::StartFailed),
+            Self::Command => fate.bump(),
+            Self::Request(reply) => {
+                fate.bump();
+                let text = Arc::from(text);
+                // The conversion into the module's error is user code, and so is
+                // the drop of an answer nobody takes.
+                quietly(|| {
+                    let _ = reply.send(Err(SparkChannelError::Panicked { text }.into()));
+                });
+            }
+        }
+    }
+}
+
+/// Whether a request is to be started, in `slot`; if not, it is answered and counted.
+#[inline]
+fn admit<T, E: From<SparkChannelError>>(
+    reply: CallbackSender<Result<T, E>>,
+    meta: &mut Meta,
+    slot: &Slot,
+    clock: Clock,
+    counters: &Counters,
+    publish: impl FnOnce(Stamp),
+) -> Option<CallbackSender<Result<T, E>>> {
+    if let Some(stamp) = meta.stamp {
+        let deadline = stamp.deadline();
+        if deadline.has_passed(clock) {
+            counters.expired.bump();
+            // The wait it stands for ends before the answer.
+            meta.escort = None;
+            let stage = Stage::Queued;
+            let _ = reply.send(Err(SparkChannelError::TimedOut { stage }.into()));
+            return None;
+        }
+        publish(stamp);
+        slot.set_deadline(Some(deadline));
+    }
+    if reply.is_closed() {
+        counters.abandoned.bump();
+        slot.set_deadline(None);
+        return None;
+    }
+    Some(reply)
+}
+
+/// Counts how a request's handler ended, and makes its answer.
+#[inline]
+fn count_end<T, E>(ended: Ended<Result<T, E>>, counters: &Counters) -> Result<T, E>
+where
+    E: From<SparkChannelError>,
+{
+    match ended {
+        Ended::Done(answer) => {
+            counters.handled.bump();
+            if answer.is_err() {
+                counters.failed.bump();
+            }
+            answer
+        }
+        Ended::Dropped => {
+            counters.interrupted.bump();
+            Err(SparkChannelError::Cancelled.into())
         }
     }
 }

@@ -20,7 +20,9 @@ pub struct Stats {
     /// deadline of a shutdown, or because their caller had gone and the module
     /// was built to [`drop_abandoned`](crate::ModuleBuilder::drop_abandoned).
     pub interrupted: u64,
-    /// Requests answered [`ShuttingDown`](crate::SparkChannelError::ShuttingDown).
+    /// Requests answered [`ShuttingDown`](crate::SparkChannelError::ShuttingDown), or, by a
+    /// [reader-writer module](crate::ReaderWriterHandler) that had accepted them,
+    /// [`WouldDeadlock`](crate::SparkChannelError::WouldDeadlock).
     pub returned: u64,
     /// Commands handed to the handler's `undelivered` when the module stopped, or,
     /// once the deadline of its shutdown had passed, dropped without asking.

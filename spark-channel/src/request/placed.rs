@@ -26,7 +26,7 @@ impl<'a, M, R, C, E> Request<'a, M, R, C, E> {
     pub(crate) fn asks_itself(dispatcher: &SparkGenericModuleDispatcher<M, R, C, E>) -> bool {
         dispatcher
             .control()
-            .is_some_and(|control| control.slots.len() == 1 && current::is_inside(control))
+            .is_some_and(|control| !control.is_open() && current::is_inside(control))
     }
 
     /// Publishes that the handler this is called in waits for the module.

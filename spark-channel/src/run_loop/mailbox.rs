@@ -1,7 +1,11 @@
 //! Taking messages: a few at a time from a mailbox of one's own, one at a time
 //! from a mailbox shared with other replicas, or from a lane behind a router.
 
-use std::{future::poll_fn, sync::Arc, task::Poll};
+use std::{
+    future::poll_fn,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::ReusableBoxFuture;
@@ -128,6 +132,12 @@ impl<T: Send + 'static> Mailbox<T> {
     #[inline]
     pub(crate) fn take(&mut self) -> Option<T> {
         self.taken.pop()
+    }
+
+    /// The message to be [taken](Self::take) next.
+    #[inline]
+    pub(super) fn next_mut(&mut self) -> Option<&mut T> {
+        self.taken.last_mut()
     }
 
     /// Whether there is no message, neither taken nor to be taken.
@@ -266,6 +276,36 @@ impl<T: Send + 'static> Mailbox<T> {
         } else {
             Waited::Received
         }
+    }
+
+    /// Takes out the first message received that is `wanted`, wherever it stands.
+    pub(super) fn take_where(&mut self, wanted: impl FnMut(&T) -> bool) -> Option<T> {
+        let at = self.taken.iter().rposition(wanted)?;
+        Some(self.taken.remove(at))
+    }
+
+    /// Receives all that comes behind the messages received so far, and no more of them
+    /// than the mailbox's bound; if there are less, the task is woken when more come.
+    pub(super) fn receive_more(&mut self, cx: &mut Context<'_>) {
+        let Source::Own {
+            receiver, batch, ..
+        } = &mut self.source
+        else {
+            return;
+        };
+        let limit = receiver.max_capacity() + *batch;
+        let mut more = Vec::new();
+        loop {
+            let room = limit.saturating_sub(self.taken.len() + more.len());
+            if room == 0 {
+                break;
+            }
+            let received = receiver.poll_recv_many(cx, &mut more, room);
+            if matches!(received, Poll::Pending | Poll::Ready(0)) {
+                break;
+            }
+        }
+        self.taken.splice(0..0, more.into_iter().rev());
     }
 
     /// Refuses new messages; those accepted before can still be taken.

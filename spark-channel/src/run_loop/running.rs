@@ -149,7 +149,7 @@ impl<'a, V> Caller<'a, V> {
 
     /// Whether the caller has gone; if not, the task is woken when it goes. Only
     /// looked at when anybody wants to know.
-    fn has_gone(&mut self, cx: &mut Context<'_>) -> bool {
+    pub(super) fn has_gone(&mut self, cx: &mut Context<'_>) -> bool {
         if !self.drop_abandoned && !self.slot.cancel_asked() {
             return false;
         }

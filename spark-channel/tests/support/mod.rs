@@ -130,7 +130,7 @@ impl Gate {
         async move { entered.await.expect("never closed").forget() }
     }
 
-    async fn pass(&self, message: &str) -> eyre::Result<()> {
+    pub(crate) async fn pass(&self, message: &str) -> eyre::Result<()> {
         self.log.push(message);
         self.entered.add_permits(1);
         self.permits.acquire().await?.forget();

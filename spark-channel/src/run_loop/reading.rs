@@ -1,0 +1,585 @@
+//! The loop of a reader-writer module: reads run side by side on one task, everything
+//! else alone.
+//!
+//! The loop goes through *readings*. A reading begins with a message in the mailbox
+//! and borrows the handler; it ends when no read runs and the next message, if there is one,
+//! needs the handler for itself. Messages are looked at where they wait, and only what can
+//! start is taken, so nothing overtakes.
+//!
+//! A read is polled where it stays, once before anything else is done about it; most are
+//! ready then. The first is kept in the loop's own future. For those beside it there are
+//! boxes, made when they are needed, used again, and dropped with the reading, whose
+//! borrow they hold.
+
+mod desks;
+mod read;
+
+use std::{
+    any::Any,
+    future::{Future, poll_fn},
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use self::{
+    desks::{BITS, Desks},
+    read::Read,
+};
+use super::{
+    Duty, Envelope, Guard, Guarded, Mailbox, Running, Step, Waited, Worker, admit, at_home,
+    conclude, count_end, quietly,
+    running::{Caller, Doors, Ended},
+};
+use crate::{
+    Access, CallbackWrapper, PanicPolicy, ReaderWriter, ReaderWriterHandler, Report,
+    SparkChannelCancellationTrait, SparkChannelError, SparkGenericModuleMessage, Stop, StopReason,
+    control::{Control, Slot},
+    current::Scope,
+    readers::{Phase, Readers},
+    stats::Counters,
+};
+
+/// A worker whose reads run side by side.
+struct ReadingWorker<H: ReaderWriterHandler, C> {
+    worker: Worker<ReaderWriter<H>, C>,
+    desks: Desks,
+}
+
+/// One reading: the reads that run, and what they share.
+struct Reading<'a, H: ReaderWriterHandler, C, F, Handle> {
+    handle: Handle,
+    first: Pin<&'a mut PlaceOf<H, F>>,
+    /// Those beside the first, where desk one is at zero.
+    others: Vec<Pin<Box<PlaceOf<H, F>>>>,
+    /// The desks of `others` at which no read runs.
+    vacant: Vec<usize>,
+    running: usize,
+    /// What the next message asks for, once it has been asked.
+    next: Option<Access>,
+    restart_due: bool,
+    desks: &'a mut Desks,
+    mailbox: &'a mut Mailbox<Envelope<ReaderWriter<H>, C>>,
+    policy: &'a PanicPolicy<ReaderWriter<H>>,
+    drop_abandoned: bool,
+    control: &'a Arc<Control>,
+    readers: &'a Readers,
+    slot: &'a Slot,
+}
+
+type PlaceOf<H, F> = Read<F, AnswerOf<H>>;
+
+type RequestOf<H> = CallbackWrapper<<H as ReaderWriterHandler>::Message, AnswerOf<H>>;
+
+type AnswerOf<H> = Result<<H as ReaderWriterHandler>::Response, <H as ReaderWriterHandler>::Error>;
+
+/// What there is to do once no read runs any more.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Then {
+    /// Handle the next message alone.
+    HandleAlone,
+    /// Replace the handler: a read panicked.
+    Restart,
+    /// Nothing can start.
+    LookAgain,
+}
+
+/// Runs a reader-writer module to its end.
+pub(crate) fn run_readers<H, C>(
+    worker: Worker<ReaderWriter<H>, C>,
+) -> impl Future<Output = Report> + Send
+where
+    H: ReaderWriterHandler,
+    C: SparkChannelCancellationTrait + Send + 'static,
+{
+    let mut this = ReadingWorker::new(worker);
+    async move {
+        let control = Arc::clone(&this.worker.control);
+        let span = tracing::info_span!("module", name = &*control.name);
+        let span = (!span.is_disabled()).then(|| Box::new(span));
+        let mut guard = Guard::new(Scope {
+            control: Arc::clone(&control),
+            slot: Arc::clone(&this.worker.slot),
+        });
+        loop {
+            let ended = {
+                let turn = pin!(Some(this.serve()));
+                Guarded::new(turn, &mut guard, span.as_deref()).await
+            };
+            match ended {
+                Ok(()) => break,
+                Err(panic) => {
+                    this.worker.after_panic(&*panic, span.as_deref());
+                    quietly(|| drop(panic));
+                }
+            }
+        }
+        this.worker.slot.unregister();
+        let Worker {
+            handler,
+            mailbox,
+            tokens,
+            ..
+        } = this.worker;
+        // User code once more: what it owns is dropped here.
+        quietly(|| drop((handler, mailbox)));
+        conclude(&control, tokens)
+    }
+}
+
+// === impl ReadingWorker ===
+
+impl<H, C> ReadingWorker<H, C>
+where
+    H: ReaderWriterHandler,
+    C: SparkChannelCancellationTrait + Send + 'static,
+{
+    fn new(worker: Worker<ReaderWriter<H>, C>) -> Self {
+        let control = Arc::clone(&worker.control);
+        let at_once = control.readers.as_ref().map_or(1, Readers::at_once);
+        Self {
+            worker,
+            desks: Desks::new(control, at_once),
+        }
+    }
+
+    /// As [`Worker::serve`], with a reading before each message that is handled alone.
+    async fn serve(&mut self) {
+        if !self.worker.started {
+            self.worker.start().await;
+        }
+        loop {
+            let stop = self.worker.control.stop();
+            match stop {
+                None => {}
+                Some(Stop::Drain) => self.worker.mailbox.close().await,
+                Some(Stop::AfterCurrent | Stop::Now) => break,
+            }
+            let worker = &mut self.worker;
+            if worker.mailbox.next_mut().is_none() {
+                let told_to_stop = || worker.control.stop() != stop;
+                if worker.mailbox.wait(&worker.slot, told_to_stop).await == Waited::Ended {
+                    break;
+                }
+                continue;
+            }
+            match self.read().await {
+                Then::HandleAlone => self.handle_alone().await,
+                Then::LookAgain => {}
+                Then::Restart => {
+                    self.worker.recover();
+                    if !self.worker.started {
+                        self.worker.start().await;
+                    }
+                }
+            }
+        }
+        self.worker.wind_down().await;
+    }
+
+    async fn handle_alone(&mut self) {
+        let worker = &mut self.worker;
+        match worker.step() {
+            Step::Request(message, escort) => {
+                let ended = {
+                    let write = pin!(at_home(&mut worker.handler).0.handle_write(message));
+                    let reply = worker.duty.reply();
+                    let caller = Caller::new(&worker.slot, reply, worker.drop_abandoned);
+                    Running::request(write, &worker.control, &mut worker.mailbox, caller, escort)
+                        .await
+                };
+                worker.answer(ended);
+            }
+            Step::Command(message) => {
+                let ended = {
+                    let command = pin!(at_home(&mut worker.handler).0.handle_command(message));
+                    Running::command(command, &worker.control, &mut worker.mailbox).await
+                };
+                worker.after_command(ended);
+            }
+            Step::Next | Step::Wait => {}
+        }
+    }
+
+    /// Runs the reads that come next, until none does.
+    async fn read(&mut self) -> Then {
+        let Self { worker, desks } = self;
+        let Worker {
+            handler,
+            policy,
+            drop_abandoned,
+            mailbox,
+            control,
+            slot,
+            ..
+        } = worker;
+        let Some(readers) = &control.readers else {
+            return Then::HandleAlone;
+        };
+        let handler = &at_home(handler).0;
+        let mut reading = Reading {
+            handle: |message| handler.handle_read(message),
+            first: pin!(Read::vacant()),
+            others: Vec::new(),
+            vacant: Vec::new(),
+            running: 0,
+            next: None,
+            restart_due: false,
+            desks,
+            mailbox,
+            policy,
+            drop_abandoned: *drop_abandoned,
+            control,
+            readers,
+            slot,
+        };
+        let then = poll_fn(|cx| reading.poll(cx)).await;
+        readers.enter(Phase::Alone);
+        then
+    }
+}
+
+// === impl Reading ===
+
+impl<H, C, F, Handle> Reading<'_, H, C, F, Handle>
+where
+    H: ReaderWriterHandler,
+    C: SparkChannelCancellationTrait + Send + 'static,
+    F: Future<Output = Result<H::Response, H::Error>>,
+    Handle: Fn(H::Message) -> F,
+{
+    #[inline]
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Then> {
+        self.poll_woken();
+        if self.control.is_stopping() {
+            self.mailbox.close_now();
+            if self.control.must_stop_now() {
+                self.drop_all();
+            }
+        }
+        let then = self.start_what_can(cx);
+        if self.running > 0 {
+            return Poll::Pending;
+        }
+        Poll::Ready(then)
+    }
+
+    #[inline]
+    fn poll_woken(&mut self) {
+        let mut word = 0;
+        while let Some(mut desks) = self.desks.take_woken(word) {
+            while desks != 0 {
+                let desk = word * BITS + desks.trailing_zeros() as usize;
+                desks &= desks - 1;
+                // It may have been woken late: its read ended, or an earlier reading did.
+                if desk <= self.others.len()
+                    && !place(&mut self.first, &mut self.others, desk).is_vacant()
+                {
+                    self.proceed(desk);
+                }
+            }
+            word += 1;
+        }
+    }
+
+    /// Starts reads until the next message has to wait; says what to do about it if no
+    /// read runs.
+    #[inline]
+    fn start_what_can(&mut self, cx: &mut Context<'_>) -> Then {
+        loop {
+            if self.restart_due {
+                self.wait_for_reads(cx);
+                return Then::Restart;
+            }
+            if self.control.is_past_draining() {
+                self.wait_for_reads(cx);
+                return Then::LookAgain;
+            }
+            self.readers.enter(Phase::Reading);
+            let has_room = self.running < self.readers.at_once();
+            let Some(next) = self.mailbox.next_mut() else {
+                if self.running == 0 || !has_room {
+                    return Then::LookAgain;
+                }
+                // A stop, which would interrupt it, wakes this task.
+                match pin!(self.mailbox.wait(self.slot, || false)).poll(cx) {
+                    Poll::Ready(Waited::Received) => continue,
+                    Poll::Ready(_) | Poll::Pending => return Then::LookAgain,
+                }
+            };
+            let SparkGenericModuleMessage::Request(request) = next else {
+                if self.wait_for_reads(cx) {
+                    continue;
+                }
+                return Then::HandleAlone;
+            };
+            let access = match self.next {
+                Some(access) => access,
+                None => match catch_unwind(AssertUnwindSafe(|| H::access(&request.message))) {
+                    Ok(access) => *self.next.insert(access),
+                    Err(panic) => {
+                        let request = self.take_request();
+                        self.panicked(Duty::Request(request.sender), panic);
+                        continue;
+                    }
+                },
+            };
+            match access {
+                Access::Read if has_room => self.start(),
+                Access::Read => return Then::LookAgain,
+                Access::Write if self.running == 0 => return Then::HandleAlone,
+                // Nothing behind it may start, so it must not be waited for in vain.
+                Access::Write if request.sender.poll_closed(cx).is_ready() => self.pass_over(),
+                Access::Write if self.wait_for_reads(cx) => {}
+                Access::Write => return Then::HandleAlone,
+            }
+        }
+    }
+
+    /// Lets the next message wait until no read runs. Whether another one may be the
+    /// next now.
+    #[inline]
+    fn wait_for_reads(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.running == 0 {
+            return false;
+        }
+        self.readers.enter(Phase::Awaited);
+        self.control.waits.any() && self.break_circles(cx)
+    }
+
+    /// Starts the next message, a read, and polls it once.
+    #[inline]
+    fn start(&mut self) {
+        let CallbackWrapper {
+            message,
+            sender,
+            mut meta,
+        } = self.take_request();
+        let desk = self.take_desk();
+        let mut place = place(&mut self.first, &mut self.others, desk);
+        let counters = &self.slot.counters;
+        let polled = self.desks.desk(desk).run(|slot, cx| {
+            let publish = |stamp| match desk {
+                0 => slot.publish(stamp),
+                _ => self.slot.publish_in(self.readers.started_at(desk), stamp),
+            };
+            let clock = self.control.clock;
+            let admitted = admit(sender, &mut meta, slot, clock, counters, publish);
+            let Some(reply) = admitted else {
+                return Poll::Ready(());
+            };
+            if let Some(edge) = meta.escort.as_ref().and_then(|escort| escort.edge.as_ref()) {
+                edge.is_handled_by(slot);
+            }
+            let handle = || (self.handle)(message);
+            place.as_mut().begin(reply, meta.escort, handle);
+            proceed(place, slot, cx, self.drop_abandoned, counters)
+        });
+        self.settle(desk, polled);
+    }
+
+    fn proceed(&mut self, desk: usize) {
+        let place = place(&mut self.first, &mut self.others, desk);
+        let polled = self
+            .desks
+            .desk(desk)
+            .run(|slot, cx| proceed(place, slot, cx, self.drop_abandoned, &self.slot.counters));
+        self.settle(desk, polled);
+    }
+
+    /// Drops the reads that run: the module stops now.
+    fn drop_all(&mut self) {
+        for desk in 0..=self.others.len() {
+            let place = place(&mut self.first, &mut self.others, desk);
+            if place.is_vacant() {
+                continue;
+            }
+            let ended = self.desks.desk(desk).run(|slot, _| {
+                close(place, slot, Ended::Dropped, &self.slot.counters);
+            });
+            self.settle(desk, ended.map(Poll::Ready));
+        }
+    }
+
+    /// Frees the desk of a read that has ended, and answers for it if it panicked.
+    #[inline]
+    fn settle(&mut self, desk: usize, polled: Result<Poll<()>, Box<dyn Any + Send>>) {
+        if let Ok(Poll::Pending) = polled {
+            return;
+        }
+        if let Err(panic) = polled {
+            let mut place = place(&mut self.first, &mut self.others, desk);
+            // What the future holds may panic again; the first panic is the one to report.
+            quietly(|| place.as_mut().drop_future());
+            let duty = place.end().map_or(Duty::None, Duty::Request);
+            self.desks.desk(desk).slot.finish();
+            self.panicked(duty, panic);
+        }
+        self.control.waits.forget_of(&self.desks.desk(desk).slot);
+        self.running -= 1;
+        if desk > 0 {
+            self.vacant.push(desk);
+        }
+    }
+
+    /// Answers for a panic, and sees to what the policy says.
+    #[cold]
+    fn panicked(&mut self, duty: Duty<ReaderWriter<H>>, panic: Box<dyn Any + Send>) {
+        let counters = &self.slot.counters;
+        duty.panicked(&*panic, self.control, counters, &counters.panicked);
+        quietly(|| drop(panic));
+        if self.control.is_past_draining() {
+            return;
+        }
+        match self.policy {
+            PanicPolicy::Continue => {}
+            PanicPolicy::Stop => self.control.stop_because(StopReason::Panicked),
+            PanicPolicy::Restart(_) => self.restart_due = true,
+        }
+    }
+
+    /// Takes the next message, whose caller has gone.
+    fn pass_over(&mut self) {
+        let request = self.take_request();
+        let stamp = request.meta.stamp;
+        if stamp.is_some_and(|stamp| stamp.deadline().has_passed(self.control.clock)) {
+            self.slot.counters.expired.bump();
+        } else {
+            self.slot.counters.abandoned.bump();
+        }
+        self.catch(|| drop(request));
+    }
+
+    /// Refuses every request, here or in the mailbox, for whose answer a running read
+    /// waits, directly or through other modules, while it waits in its turn for that read
+    /// to end. Whether there was one.
+    #[cold]
+    fn break_circles(&mut self, cx: &mut Context<'_>) -> bool {
+        self.mailbox.receive_more(cx);
+        let control = self.control;
+        let mut path = None;
+        let mut any = false;
+        while let Some(message) = self.mailbox.take_where(|message| {
+            path = circle(message, control);
+            path.is_some()
+        }) {
+            // It may have been the next one.
+            self.next = None;
+            any = true;
+            let reason = match path.take() {
+                Some(path) if !control.is_past_draining() => {
+                    SparkChannelError::WouldDeadlock { path }
+                }
+                _ => SparkChannelError::ShuttingDown,
+            };
+            if let SparkGenericModuleMessage::Request(request) = message {
+                self.refuse(request, reason);
+            }
+        }
+        any
+    }
+
+    fn refuse(&mut self, request: RequestOf<H>, reason: SparkChannelError) {
+        if request.sender.is_closed() {
+            self.slot.counters.abandoned.bump();
+            return self.catch(|| drop(request));
+        }
+        self.slot.counters.returned.bump();
+        self.catch(|| {
+            let CallbackWrapper { sender, meta, .. } = request;
+            drop(meta);
+            let _ = sender.send(Err(reason.into()));
+        });
+    }
+
+    /// Runs user code that belongs to no read.
+    fn catch(&mut self, run: impl FnOnce()) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
+            self.panicked(Duty::None, panic);
+        }
+    }
+
+    #[inline]
+    fn take_request(&mut self) -> RequestOf<H> {
+        self.next = None;
+        match self.mailbox.take() {
+            Some(SparkGenericModuleMessage::Request(request)) => request,
+            _ => unreachable!("the next message is a request"),
+        }
+    }
+
+    #[inline]
+    fn take_desk(&mut self) -> usize {
+        self.running += 1;
+        if self.first.is_vacant() {
+            return 0;
+        }
+        self.vacant.pop().unwrap_or_else(|| {
+            self.others.push(Box::pin(Read::vacant()));
+            self.others.len()
+        })
+    }
+}
+
+#[inline]
+fn place<'a, P>(
+    first: &'a mut Pin<&mut P>,
+    others: &'a mut [Pin<Box<P>>],
+    desk: usize,
+) -> Pin<&'a mut P> {
+    match desk {
+        0 => first.as_mut(),
+        _ => others[desk - 1].as_mut(),
+    }
+}
+
+/// Polls a read; answers it when it has ended.
+#[inline]
+fn proceed<F, T, E>(
+    mut place: Pin<&mut Read<F, Result<T, E>>>,
+    slot: &Slot,
+    cx: &mut Context<'_>,
+    drop_abandoned: bool,
+    counters: &Counters,
+) -> Poll<()>
+where
+    F: Future<Output = Result<T, E>>,
+    E: From<SparkChannelError>,
+{
+    let ended = ready!(place.as_mut().poll(cx, slot, drop_abandoned));
+    close(place, slot, ended, counters);
+    Poll::Ready(())
+}
+
+#[inline]
+fn close<F, T, E>(
+    place: Pin<&mut Read<F, Result<T, E>>>,
+    slot: &Slot,
+    ended: Ended<Result<T, E>>,
+    counters: &Counters,
+) where
+    E: From<SparkChannelError>,
+{
+    let reply = place.end();
+    if let Ended::Dropped = ended {
+        slot.cancel();
+    }
+    slot.finish();
+    let answer = count_end(ended, counters);
+    if let Some(reply) = reply {
+        let _ = reply.send(answer);
+    }
+}
+
+/// The circle that a request closes when it waits for the reads of `control` to end.
+fn circle<M, R, C, E>(
+    message: &SparkGenericModuleMessage<M, R, C, E>,
+    control: &Arc<Control>,
+) -> Option<Arc<[Arc<str>]>> {
+    let SparkGenericModuleMessage::Request(request) = message else {
+        return None;
+    };
+    let escort = request.meta.escort.as_ref()?;
+    escort.edge.as_ref()?.closes_circle(control)
+}
