@@ -28,10 +28,10 @@ mod handler;
 mod metrics_exporter;
 mod module;
 mod module_tasks;
-mod reply;
-mod reply_stream;
 mod reader_writer;
 mod readers;
+mod reply;
+mod reply_stream;
 mod request;
 mod request_all;
 mod router;
@@ -65,12 +65,12 @@ pub use crate::{
     listener::{SparkGenericModuleMessage, run_module_server},
     module::{HandleOf, ModuleBuilder, module, pool, spawn_module, spawn_pool},
     module_tasks::{ModuleTasks, TaskStats},
-    reply::Reply,
-    reply_stream::{ReplyStream, ReplyStreamSender},
     reader_writer::{
         Access, ReaderWriter, ReaderWriterBuilder, ReaderWriterHandler, ViaReaderWriter,
         reader_writer,
     },
+    reply::Reply,
+    reply_stream::{ReplyStream, ReplyStreamSender},
     request::Request,
     request_all::RequestAll,
     router::{Parts, Router, RouterHandler, Verb, ViaRouter},
