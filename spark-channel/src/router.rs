@@ -26,8 +26,10 @@ use crate::{IntoHandler, NativeHandler, SparkChannelError};
 /// * **[forwarded](Verb::forward)** to another module through its dispatcher. The request
 ///   made there inherits what is left of the deadline, and the span. The router awaits
 ///   the answer, which keeps the order and pushes back on its callers, and so it handles
-///   nothing else meanwhile; where that is too slow, start several in a
-///   [`pool`](crate::pool), or hand out the other module's dispatcher instead;
+///   nothing else meanwhile. Where that is too slow, let the message carry its
+///   [`Reply`](crate::Reply): a command like any other, it is passed on without awaiting
+///   anything but room, and answered straight to the caller. Or start several routers in
+///   a [`pool`](crate::pool);
 /// * **[handled](Verb::handle)** by the router itself.
 ///
 /// Errors of all of them are converted with `From`.

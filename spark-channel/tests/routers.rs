@@ -3,7 +3,7 @@
 use std::{future::pending, time::Duration};
 
 use spark_channel::{
-    HandleOf, IntoHandler, NativeHandler, Parts, Router, RouterHandler, SparkChannelError,
+    HandleOf, IntoHandler, NativeHandler, Parts, Reply, Router, RouterHandler, SparkChannelError,
     SparkGenericModuleDispatcher, Stage, Stop, StopReason, Verb, current, module, pool,
 };
 use tokio_test::task;
@@ -387,6 +387,73 @@ async fn a_pool_of_routers_forwards_side_by_side() {
 
     assert_eq!(within(first).await, Ok(Answer::Far(1)));
     assert_eq!(within(second).await, Ok(Answer::Far(1)));
+}
+
+// === replies that are passed on ===
+
+/// Keeps the replies it is sent, behind a dispatcher that only forwards.
+#[derive(Default)]
+struct Keeper(Vec<Reply<u64>>);
+
+struct Desk(SparkGenericModuleDispatcher<Reply<u64>, ()>);
+
+enum Question {
+    Slow(Reply<u64>),
+    Quick,
+}
+
+impl NativeHandler for Keeper {
+    type Message = Reply<u64>;
+    type Response = ();
+    type Error = eyre::Report;
+
+    async fn handle_request(&mut self, _: Reply<u64>) -> eyre::Result<()> {
+        eyre::bail!("only commands carry a reply")
+    }
+
+    async fn handle_command(&mut self, reply: Reply<u64>) -> eyre::Result<()> {
+        self.0.push(reply);
+        Ok(())
+    }
+
+    async fn stopped(&mut self) {
+        for reply in self.0.drain(..) {
+            let _ = reply.send(Ok(42));
+        }
+    }
+}
+
+impl Router for Desk {
+    type Message = Question;
+    type Response = ();
+    type Error = eyre::Report;
+
+    async fn route<V: Verb>(
+        &mut self,
+        question: Question,
+        verb: V,
+    ) -> eyre::Result<V::Outcome<()>> {
+        match question {
+            Question::Slow(reply) => verb.forward(&self.0, reply, |()| ()).await,
+            Question::Quick => verb.handle(async { Ok(()) }).await,
+        }
+    }
+
+    fn parts(&mut self) -> impl Parts<eyre::Report> {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_carries_its_reply_is_passed_on_without_awaiting_the_answer() {
+    let keeper = module(Keeper::default()).spawn();
+    let desk = module(Desk(keeper.dispatcher())).spawn();
+    let dispatcher = desk.dispatcher();
+
+    let slow = queued(dispatcher.ask_with(Question::Slow));
+    assert!(within(dispatcher.request(Question::Quick)).await.is_ok());
+    assert_eq!(within(desk.shutdown(Stop::Drain)).await.stats.handled, 2);
+    within(keeper.shutdown(Stop::Drain)).await;
+
+    assert_eq!(within(slow).await.expect("answered past the desk"), 42);
 }
 
 // === routers in routers ===
