@@ -2,7 +2,9 @@
 
 use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
 
-use crate::{Deadlocks, IntoHandler, NativeHandler, control::Control, readers::Readers};
+use crate::{
+    Deadlocks, IntoHandler, NativeHandler, control::Control, oversight::Oversight, readers::Readers,
+};
 
 /// What becomes of a module whose handler panicked.
 ///
@@ -31,6 +33,7 @@ pub(crate) struct Config {
     pub(crate) drop_abandoned: bool,
     pub(crate) direct_calls: bool,
     pub(crate) deadlocks: Deadlocks,
+    pub(crate) oversight: Option<Arc<Oversight>>,
 }
 
 // === impl PanicPolicy ===
@@ -78,6 +81,7 @@ impl Config {
             drop_abandoned: false,
             direct_calls: true,
             deadlocks: Deadlocks::Error,
+            oversight: None,
         }
     }
 
@@ -96,7 +100,7 @@ impl Config {
     }
 
     fn new_control(&self, replicas: usize, capacity: usize) -> Control {
-        Control::new(
+        let control = Control::new(
             match &self.name {
                 Some(name) => Arc::clone(name),
                 None => short_type_name(self.type_name).into(),
@@ -106,12 +110,13 @@ impl Config {
             self.default_timeout,
             self.shutdown_timeout,
             self.deadlocks,
-        )
+        );
+        control.overseen(self.oversight.clone())
     }
 }
 
 /// `app::orders::Orders<app::Db>` → `Orders`.
-fn short_type_name(full: &str) -> &str {
+pub(crate) fn short_type_name(full: &str) -> &str {
     let without_generics = full.split('<').next().unwrap_or(full);
     without_generics.rsplit("::").next().unwrap_or(full)
 }

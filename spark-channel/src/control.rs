@@ -28,9 +28,12 @@ use crate::{
     callback::Stamp,
     clock::{Clock, Length, Moment},
     deadlock::{Deadlocks, Waits},
+    ending::Ending,
+    oversight::Oversight,
     readers::Readers,
+    state::ModuleState,
     stats::{Counters, Stats},
-    stop::{Stop, StopReason},
+    stop::{Report, Stop, StopReason},
 };
 
 pub(crate) struct Control {
@@ -66,6 +69,9 @@ pub(crate) struct Control {
     cause: OnceLock<StopReason>,
     #[cfg(feature = "tower")]
     pub(crate) reservations: crate::service::Reservations,
+    pub(crate) ending: Ending,
+    /// What a supervised module shares with its supervisor.
+    pub(crate) oversight: Option<Arc<Oversight>>,
 }
 
 /// One replica's share.
@@ -115,7 +121,15 @@ impl Control {
             cause: OnceLock::new(),
             #[cfg(feature = "tower")]
             reservations: crate::service::Reservations::default(),
+            ending: Ending::default(),
+            oversight: None,
         }
+    }
+
+    /// Puts the module under a supervisor.
+    pub(crate) fn overseen(mut self, oversight: Option<Arc<Oversight>>) -> Self {
+        self.oversight = oversight;
+        self
     }
 
     /// The strongest stop asked for so far.
@@ -171,12 +185,24 @@ impl Control {
     /// Acts on a shutdown message. While draining, what comes behind it was accepted
     /// just as well.
     pub(crate) fn shutdown_message_taken(&self) {
-        if self.stop().is_none() {
+        if self.stop().is_none() && !self.outlives_shutdown() {
             self.stop_because(StopReason::ShutdownMessage);
         }
     }
 
-    fn stop_for(&self, cause: StopReason, stop: Stop, within: Length) {
+    /// Whether a shutdown message restarts the module instead of ending it.
+    pub(crate) fn outlives_shutdown(&self) -> bool {
+        self.oversight
+            .as_ref()
+            .is_some_and(|o| o.outlives_shutdown())
+    }
+
+    /// Whether the supervisor waits no longer for what still runs.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.oversight.as_ref().is_some_and(|o| o.is_cut())
+    }
+
+    pub(crate) fn stop_for(&self, cause: StopReason, stop: Stop, within: Length) {
         let _ = self.cause.set(cause);
         if stop != Stop::Drain && cause != StopReason::ShutdownMessage {
             self.cut_off.store(true, Ordering::Release);
@@ -241,6 +267,33 @@ impl Control {
         notified.as_mut().enable();
         if !self.is_stopping() && !self.has_ended() {
             notified.await;
+        }
+    }
+
+    pub(crate) fn state(&self) -> ModuleState {
+        if self.has_ended() {
+            ModuleState::Ended
+        } else if self.is_stopping() {
+            ModuleState::Stopping
+        } else if self.oversight.as_ref().is_some_and(|o| !o.is_up()) {
+            ModuleState::Restarting
+        } else {
+            ModuleState::Running
+        }
+    }
+
+    /// How often a handler was replaced.
+    pub(crate) fn restarts(&self) -> u64 {
+        self.slots.iter().map(|slot| slot.counters.restarts()).sum()
+    }
+
+    /// What there is to report now. `depth` is what is left in the mailbox.
+    pub(crate) fn report(&self, reason: StopReason, depth: usize) -> Report {
+        Report {
+            module: Arc::clone(&self.name),
+            reason,
+            deadline_passed: self.was_cut_short(),
+            stats: self.stats(depth),
         }
     }
 

@@ -6,7 +6,7 @@ use tokio::sync::mpsc::{self, Permit, error::TrySendError};
 
 use crate::{
     IntoResult, Refused, Request, SparkChannelCancellationToken, SparkChannelError,
-    SparkGenericModuleMessage, Stage, Stats, control::Control, current, deadlock,
+    SparkGenericModuleMessage, Stage, Stats, Watch, control::Control, current, deadlock,
     direct::DirectCalls,
 };
 
@@ -236,6 +236,13 @@ impl<M, R, C, E> SparkGenericModuleDispatcher<M, R, C, E> {
         }
     }
 
+    /// Watches the module, without keeping it alive; `None` for a dispatcher made
+    /// with [`new`](Self::new).
+    #[must_use]
+    pub fn watch(&self) -> Option<Watch> {
+        self.control.clone().map(Watch::new)
+    }
+
     pub(crate) fn control(&self) -> Option<&Arc<Control>> {
         self.control.as_ref()
     }
@@ -346,6 +353,29 @@ impl<M, R, C, E> WeakDispatcher<M, R, C, E> {
             Some(control) => control.over().await,
             None => std::future::pending().await,
         }
+    }
+
+    /// What the module has counted, also when no dispatcher is left; `None` if the
+    /// dispatcher was made with [`SparkGenericModuleDispatcher::new`].
+    #[must_use]
+    pub fn stats(&self) -> Option<Stats> {
+        match self.upgrade() {
+            Some(dispatcher) => dispatcher.stats(),
+            None => self.control.as_ref().map(|control| control.stats(0)),
+        }
+    }
+
+    /// Watches the module, also when no dispatcher is left; `None` if the dispatcher
+    /// was made with [`SparkGenericModuleDispatcher::new`].
+    #[must_use]
+    pub fn watch(&self) -> Option<Watch> {
+        self.control.clone().map(Watch::new)
+    }
+}
+
+impl<M, R, C, E> From<&SparkGenericModuleDispatcher<M, R, C, E>> for WeakDispatcher<M, R, C, E> {
+    fn from(dispatcher: &SparkGenericModuleDispatcher<M, R, C, E>) -> Self {
+        dispatcher.downgrade()
     }
 }
 

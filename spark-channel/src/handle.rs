@@ -8,8 +8,9 @@ use tokio::{
 };
 
 use crate::{
-    Report, SparkChannelCancellationToken, SparkGenericModuleDispatcher, Stats, Stop, StopReason,
-    WeakDispatcher, clock::Length, control::Control,
+    DeathNotice, Report, SparkChannelCancellationToken, SparkGenericModuleDispatcher, Stats, Stop,
+    StopReason, Watch, WeakDispatcher, clock::Length, control::Control, run_loop::announce,
+    stop::GRACE,
 };
 
 /// The owner's end of a module.
@@ -28,6 +29,12 @@ pub struct ModuleHandle<
     task: JoinHandle<Report>,
 }
 
+type Parts<M, R, C, E> = (
+    SparkGenericModuleDispatcher<M, R, C, E>,
+    Arc<Control>,
+    JoinHandle<Report>,
+);
+
 // === impl ModuleHandle ===
 
 impl<M, R, C, E> ModuleHandle<M, R, C, E> {
@@ -41,6 +48,10 @@ impl<M, R, C, E> ModuleHandle<M, R, C, E> {
             control,
             task,
         }
+    }
+
+    pub(crate) fn into_parts(self) -> Parts<M, R, C, E> {
+        (self.dispatcher, self.control, self.task)
     }
 
     /// A dispatcher for this module.
@@ -76,6 +87,26 @@ impl<M, R, C, E> ModuleHandle<M, R, C, E> {
     #[cfg(feature = "test-util")]
     pub(crate) const fn control(&self) -> &Arc<Control> {
         &self.control
+    }
+
+    /// Watches the module, without owning it: any number may, also after its end.
+    pub fn watch(&self) -> Watch {
+        Watch::new(Arc::clone(&self.control))
+    }
+
+    /// Sends `target` a command when this module ends; see [`Watch::send_into`].
+    pub fn watch_into<M2, R2, C2, E2>(
+        &self,
+        target: &SparkGenericModuleDispatcher<M2, R2, C2, E2>,
+        command: impl FnOnce(&Report) -> M2 + Send + 'static,
+    ) -> DeathNotice
+    where
+        M2: Send + 'static,
+        R2: Send + 'static,
+        C2: Send + 'static,
+        E2: Send + 'static,
+    {
+        self.watch().send_into(target, command)
     }
 
     /// Tells the module to stop and returns at once.
@@ -150,10 +181,12 @@ impl<M, R, C, E> ModuleHandle<M, R, C, E> {
             return reported(joined, &control);
         }
         task.abort();
-        Report {
+        let report = Report {
             stats: dispatcher.stats().unwrap_or_default(),
-            ..lost(&control, StopReason::Unresponsive)
-        }
+            ..control.report(StopReason::Unresponsive, 0)
+        };
+        announce(&control, &report);
+        report
     }
 
     /// Waits until the module has ended by itself, and reports.
@@ -175,6 +208,12 @@ impl<M, R, C, E> ModuleHandle<M, R, C, E> {
     }
 }
 
+impl<M, R, C, E> From<&ModuleHandle<M, R, C, E>> for WeakDispatcher<M, R, C, E> {
+    fn from(handle: &ModuleHandle<M, R, C, E>) -> Self {
+        handle.downgrade()
+    }
+}
+
 impl<M, R, C, E> fmt::Debug for ModuleHandle<M, R, C, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ModuleHandle")
@@ -186,18 +225,5 @@ impl<M, R, C, E> fmt::Debug for ModuleHandle<M, R, C, E> {
 
 /// What the module's task reported, unless it came to no end of its own.
 fn reported(joined: Result<Report, JoinError>, control: &Control) -> Report {
-    joined.unwrap_or_else(|_| lost(control, StopReason::Aborted))
+    joined.unwrap_or_else(|_| control.report(StopReason::Aborted, 0))
 }
-
-fn lost(control: &Control, reason: StopReason) -> Report {
-    Report {
-        module: Arc::clone(&control.name),
-        reason,
-        deadline_passed: control.was_cut_short(),
-        stats: control.stats(0),
-    }
-}
-
-/// How long after the deadline the module's task may take to notice it, on a
-/// loaded machine, before it is taken for blocked.
-const GRACE: Duration = Duration::from_millis(100);

@@ -19,6 +19,7 @@ mod control;
 mod deadlock;
 mod direct;
 mod dispatcher;
+mod ending;
 mod error;
 #[cfg(doctest)]
 mod guides;
@@ -28,6 +29,7 @@ mod handler;
 mod metrics_exporter;
 mod module;
 mod module_tasks;
+mod oversight;
 mod reader_writer;
 mod readers;
 mod reply;
@@ -39,9 +41,12 @@ mod routing;
 mod run_loop;
 #[cfg(feature = "tower")]
 mod service;
+mod state;
 mod stats;
 mod stop;
+mod supervision;
 mod topic;
+mod watch;
 
 pub use async_trait::async_trait;
 
@@ -65,6 +70,7 @@ pub use crate::{
     listener::{SparkGenericModuleMessage, run_module_server},
     module::{HandleOf, ModuleBuilder, module, pool, spawn_module, spawn_pool},
     module_tasks::{ModuleTasks, TaskStats},
+    oversight::Restart,
     reader_writer::{
         Access, ReaderWriter, ReaderWriterBuilder, ReaderWriterHandler, ViaReaderWriter,
         reader_writer,
@@ -74,12 +80,18 @@ pub use crate::{
     request::Request,
     request_all::RequestAll,
     router::{Parts, Router, RouterHandler, Verb, ViaRouter},
+    state::ModuleState,
     stats::Stats,
     stop::{Report, Stop, StopReason},
+    supervision::{
+        Backoff, Child, ChildFailure, ChildReport, ChildStatus, Strategy, Supervisor,
+        SupervisorEnd, SupervisorHandle, SupervisorReport,
+    },
     topic::{
         Backlog, ModuleSubscription, Subscription, SubscriptionEnd, SubscriptionStats, Topic,
         TopicStats,
     },
+    watch::{DeathNotice, Ended, Watch},
 };
 
 #[cfg(feature = "metrics")]

@@ -8,6 +8,7 @@ use crate::{
     Deadlocks, Factory, IntoHandler, ModuleHandle, NativeHandler, PanicPolicy,
     SparkChannelCancellationToken, SparkChannelCancellationTrait, SparkGenericModuleDispatcher,
     config::Config,
+    oversight::Oversight,
     routing::Routing,
     run_loop::{self, Mailbox, Router, Worker},
 };
@@ -81,6 +82,7 @@ where
         policy: PanicPolicy::Continue,
         config: Config::named_after::<H>(),
         routing: Routing::Shared,
+        vacate: None,
         token: PhantomData,
     }
 }
@@ -133,6 +135,7 @@ where
         policy: PanicPolicy::Restart(factory),
         config: Config::named_after::<H>(),
         routing: Routing::Shared,
+        vacate: None,
         token: PhantomData,
     }
 }
@@ -144,6 +147,9 @@ pub struct ModuleBuilder<H: NativeHandler, C = SparkChannelCancellationToken> {
     policy: PanicPolicy<H>,
     config: Config,
     pub(crate) routing: Routing<H::Message>,
+    /// How a handler that a supervisor has taken out of service lets go of what it
+    /// holds.
+    vacate: Option<fn(&mut H)>,
     token: PhantomData<fn(C)>,
 }
 
@@ -250,6 +256,7 @@ where
             policy: self.policy,
             config: self.config,
             routing: self.routing,
+            vacate: self.vacate,
             token: PhantomData,
         }
     }
@@ -272,6 +279,13 @@ where
         crate::testing::Driver::build(handler, self.policy, self.config)
     }
 
+    /// Puts the module under a supervisor: it waits for orders.
+    pub(crate) fn overseen(mut self, oversight: Arc<Oversight>, vacate: fn(&mut H)) -> Self {
+        self.config.oversight = Some(oversight);
+        self.vacate = Some(vacate);
+        self
+    }
+
     /// Starts the module on the current runtime.
     ///
     /// # Panics
@@ -284,6 +298,7 @@ where
             policy,
             config,
             routing,
+            vacate,
             ..
         } = self;
         let (sender, receiver) = mpsc::channel(config.capacity);
@@ -293,7 +308,7 @@ where
                 let control = config.control(1, config.capacity);
                 let start = |mailbox| {
                     let control = Arc::clone(&control);
-                    Worker::new(handler, policy, &config, mailbox, control, 0)
+                    Worker::new(handler, policy, &config, mailbox, control, 0).overseen(0, vacate)
                 };
                 let task = if config.direct_calls {
                     let (seat, run) = run_loop::seated(start(Mailbox::resting(receiver)));
@@ -316,6 +331,7 @@ where
                     .map(|(slot, mailbox)| {
                         let control = Arc::clone(&control);
                         Worker::new(factory(), policy.clone(), &config, mailbox, control, slot)
+                            .overseen(slot, vacate)
                     })
                     .collect();
                 (control, tokio::spawn(run_loop::run_routed(workers, router)))
@@ -329,6 +345,7 @@ where
                         let mailbox = Mailbox::shared(Arc::clone(&receiver), notice.clone());
                         let control = Arc::clone(&control);
                         Worker::new(factory(), policy.clone(), &config, mailbox, control, slot)
+                            .overseen(slot, vacate)
                     })
                     .collect();
                 let pool = run_loop::run_pool(workers, Arc::clone(&control));

@@ -7,9 +7,11 @@
 //! entered. After a panic the future is thrown away, the worker answers
 //! for it, and `serve` starts again where the worker's flags say it was.
 
+mod conclusion;
 mod guarded;
 mod lane;
 mod mailbox;
+mod overseen;
 mod reading;
 mod router;
 mod running;
@@ -30,17 +32,20 @@ use tracing::Span;
 
 #[cfg(feature = "test-util")]
 pub(crate) use self::turnstile::{Turnstile, TurnstileReceiver};
+use self::{
+    conclusion::Conclusion,
+    guarded::{Guard, Guarded},
+    mailbox::Waited,
+    overseen::Overseen,
+    running::{Caller, Ended, Running},
+};
 pub(crate) use self::{
+    conclusion::announce,
     guarded::quietly,
     mailbox::{Mailbox, Notice},
     reading::run_readers,
     router::{Router, run_routed},
     seat::seated,
-};
-use self::{
-    guarded::{Guard, Guarded},
-    mailbox::Waited,
-    running::{Caller, Ended, Running},
 };
 use crate::{
     CallbackSender, CallbackWrapper, NativeHandler, PanicPolicy, Report,
@@ -51,6 +56,7 @@ use crate::{
     config::Config,
     control::{Control, Slot},
     current::Scope,
+    oversight::Exit,
     stats::{Counter, Counters},
 };
 
@@ -67,6 +73,8 @@ pub(crate) struct Worker<H: NativeHandler, C> {
     started: bool,
     stopped: bool,
     tokens: Vec<C>,
+    // Boxed, for most modules have no supervisor.
+    overseen: Option<Box<Overseen<H>>>,
 }
 
 type Envelope<H, C> = SparkGenericModuleMessage<
@@ -99,6 +107,8 @@ enum Duty<H: NativeHandler> {
 enum Pause {
     /// There is nothing to do, and whatever changes that wakes the task.
     Idle,
+    /// A supervised handler has left; the next turn waits for the order to make another.
+    HandedOver,
     Ended,
 }
 
@@ -132,25 +142,33 @@ where
     H: NativeHandler,
     C: SparkChannelCancellationTrait + Send + 'static,
 {
-    run(worker, conclude)
+    // Made here: a future that is dropped before it is polled ends its module too.
+    let conclusion = Conclusion::new(Arc::clone(&worker.control));
+    run(worker, |tokens| conclusion.conclude(tokens))
 }
 
 /// Runs the replicas of a pool to their end. Dropping the future aborts them.
-pub(crate) async fn run_pool<H, C>(workers: Vec<Worker<H, C>>, control: Arc<Control>) -> Report
+pub(crate) fn run_pool<H, C>(
+    workers: Vec<Worker<H, C>>,
+    control: Arc<Control>,
+) -> impl Future<Output = Report> + Send
 where
     H: NativeHandler,
     C: SparkChannelCancellationTrait + Send + 'static,
 {
-    let mut replicas: JoinSet<Vec<C>> = workers
-        .into_iter()
-        .map(|worker| run(worker, |_, tokens| tokens))
-        .collect();
-    let mut tokens = Vec::new();
-    while let Some(replica) = replicas.join_next().await {
-        // A replica catches its panics; one that was aborted has no tokens to give.
-        tokens.extend(replica.unwrap_or_default());
+    let conclusion = Conclusion::new(control);
+    async move {
+        let mut replicas: JoinSet<Vec<C>> = workers
+            .into_iter()
+            .map(|worker| run(worker, |tokens| tokens))
+            .collect();
+        let mut tokens = Vec::new();
+        while let Some(replica) = replicas.join_next().await {
+            // A replica catches its panics; one that was aborted has no tokens to give.
+            tokens.extend(replica.unwrap_or_default());
+        }
+        conclusion.conclude(tokens)
     }
-    conclude(&control, tokens)
 }
 
 /// Runs one replica to its end, and then `finish` with the tokens of the shutdown
@@ -161,7 +179,7 @@ where
 )]
 fn run<H, C, T>(
     mut worker: Worker<H, C>,
-    finish: impl FnOnce(&Control, Vec<C>) -> T + Send,
+    finish: impl FnOnce(Vec<C>) -> T + Send,
 ) -> impl Future<Output = T> + Send
 where
     H: NativeHandler,
@@ -181,7 +199,8 @@ where
                 Guarded::new(turn, &mut guard, span.as_deref()).await
             };
             match ended {
-                Ok(_) => break,
+                Ok(Pause::HandedOver) => {}
+                Ok(Pause::Idle | Pause::Ended) => break,
                 Err(panic) => {
                     worker.after_panic(&*panic, span.as_deref());
                     quietly(|| drop(panic));
@@ -197,30 +216,8 @@ where
         } = worker;
         // User code once more: what it owns is dropped here.
         quietly(|| drop((handler, mailbox)));
-        finish(&control, tokens)
+        finish(tokens)
     }
-}
-
-fn conclude<C: SparkChannelCancellationTrait>(control: &Control, tokens: Vec<C>) -> Report {
-    control.end();
-    let report = Report {
-        module: Arc::clone(&control.name),
-        reason: control.reason(),
-        deadline_passed: control.was_cut_short(),
-        stats: control.stats(0),
-    };
-    tracing::debug!(
-        module = &*report.module,
-        reason = ?report.reason,
-        deadline_passed = report.deadline_passed,
-        accounted = report.stats.accounted(),
-        "module stopped"
-    );
-    for token in tokens {
-        // The trait is the user's to implement.
-        quietly(|| token.cancel_execution());
-    }
-    report
 }
 
 // === impl Worker ===
@@ -253,7 +250,18 @@ where
             started: false,
             stopped: false,
             tokens: Vec::new(),
+            overseen: None,
         }
+    }
+
+    /// Puts the worker under the supervisor its module has, if it has one. `vacate`
+    /// drops what the handler holds, until its `started` runs again.
+    pub(crate) fn overseen(mut self, replica: usize, vacate: Option<fn(&mut H)>) -> Self {
+        if let (Some(oversight), Some(vacate)) = (&self.control.oversight, vacate) {
+            let overseen = Overseen::new(Arc::clone(oversight), replica, vacate);
+            self.overseen = Some(Box::new(overseen));
+        }
+        self
     }
 
     /// Start, serve, give back, stop. May be called again after it unwound, and after a
@@ -262,10 +270,15 @@ where
     /// The serving is one function on purpose: every `async fn` between here and the
     /// handler would move the message twice more.
     async fn serve(&mut self) -> Pause {
-        if !self.started {
+        if !self.started && self.may_start().await {
             self.start().await;
         }
-        loop {
+        // A supervised module that stops while it has no handler handles nothing.
+        while self.started {
+            if self.is_leaving() {
+                self.leave().await;
+                return Pause::HandedOver;
+            }
             let stop = self.control.stop();
             match stop {
                 None => {}
@@ -293,7 +306,10 @@ where
                 }
                 Step::Next => {}
                 Step::Wait => {
-                    let told_to_stop = || self.control.stop() != stop;
+                    let told_to_stop = || {
+                        self.control.stop() != stop
+                            || self.overseen.as_ref().is_some_and(|o| o.is_recalled())
+                    };
                     match self.mailbox.wait(&self.slot, told_to_stop).await {
                         Waited::Ended => break,
                         Waited::Idle => return Pause::Idle,
@@ -355,9 +371,21 @@ where
     fn after_start(&mut self, ended: Ended<Result<(), H::Error>>) {
         self.duty = Duty::None;
         self.finish(&ended);
-        if let Ended::Done(Err(error)) = ended {
+        match ended {
+            Ended::Done(Ok(())) => self.is_up(),
+            Ended::Done(Err(error)) => {
+                self.start_failed();
+                at_home(&mut self.handler).command_failed(error);
+            }
+            Ended::Dropped => {}
+        }
+    }
+
+    fn start_failed(&mut self) {
+        if self.comes_back() && !self.control.is_stopping() {
+            self.leave_because(Exit::StartFailed);
+        } else {
             self.control.stop_because(StopReason::StartFailed);
-            at_home(&mut self.handler).command_failed(error);
         }
     }
 
@@ -390,6 +418,9 @@ where
             Some(SparkGenericModuleMessage::Shutdown(token)) => {
                 self.accept_shutdown(token);
                 self.control.shutdown_message_taken();
+                if self.control.outlives_shutdown() && !self.control.is_stopping() {
+                    self.leave_because(Exit::ShutdownMessage);
+                }
                 Step::Next
             }
         }
@@ -491,14 +522,18 @@ where
         } else {
             &counters.panicked
         };
+        let starting = matches!(duty, Duty::Starting);
         duty.panicked(panic, &self.control, counters, fate);
+        if starting {
+            self.start_failed();
+        }
         self.recover();
     }
 
     /// Does what the policy says after a panic.
     fn recover(&mut self) {
-        if self.stopped || self.control.is_past_draining() {
-            // It is stopping and handles nothing any more.
+        if self.stopped || self.overseer_answers() || self.control.is_past_draining() {
+            // It is stopping and handles nothing any more, or waits for its supervisor.
             return;
         }
         match &self.policy {
@@ -507,6 +542,7 @@ where
             PanicPolicy::Restart(factory) => match catch_unwind(AssertUnwindSafe(|| factory())) {
                 Ok(fresh) => {
                     self.slot.counters.restarts.bump();
+                    self.control.ending.changed();
                     self.started = false;
                     let old = std::mem::replace(at_home(&mut self.handler), fresh);
                     quietly(|| drop(old));
@@ -542,8 +578,8 @@ impl<H: NativeHandler> Duty<H> {
         tracing::error!(module = &*control.name, text, "handler panicked");
         counters.panics.bump();
         match self {
-            Self::None => {}
-            Self::Starting => control.stop_because(StopReason::StartFailed),
+            // Whether a start that fails ends the module is its worker's to say.
+            Self::None | Self::Starting => {}
             Self::Command => fate.bump(),
             Self::Request(reply) => {
                 fate.bump();

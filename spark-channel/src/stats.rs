@@ -103,6 +103,10 @@ impl Counters {
         }
     }
 
+    pub(crate) fn restarts(&self) -> u64 {
+        self.restarts.value()
+    }
+
     pub(crate) fn add_to(&self, stats: &mut Stats) {
         stats.handled += self.handled.value();
         stats.failed += self.failed.value();
@@ -115,7 +119,7 @@ impl Counters {
         stats.shutdowns += self.shutdowns.value();
         stats.panics += self.panics.value();
         stats.copies += self.copies.value();
-        stats.restarts += self.restarts.value();
+        stats.restarts += self.restarts();
         let high_water = self.high_water.load(Ordering::Relaxed);
         stats.high_water = stats
             .high_water

@@ -1,6 +1,6 @@
 //! How a module is told to stop, why it did, and what it reports.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::Stats;
 
@@ -52,3 +52,7 @@ pub struct Report {
     /// [`accounted`](Stats::accounted) equals what it accepted.
     pub stats: Stats,
 }
+
+/// How long after the deadline the module's task may take to notice it, on a
+/// loaded machine, before it is taken for blocked.
+pub(crate) const GRACE: Duration = Duration::from_millis(100);

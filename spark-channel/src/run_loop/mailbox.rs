@@ -146,7 +146,9 @@ impl<T: Send + 'static> Mailbox<T> {
         self.taken.is_empty()
             && match &self.source {
                 Source::Own { receiver, .. } => receiver.is_empty(),
-                Source::Shared(_) | Source::Lane(_) => false,
+                // Who holds the lock sees to what is there.
+                Source::Shared(shared) => shared.receiver.try_lock().map_or(true, |r| r.is_empty()),
+                Source::Lane(_) => false,
                 #[cfg(feature = "test-util")]
                 Source::Turnstile(_) => false,
             }

@@ -29,7 +29,8 @@ use self::{
 };
 use super::{
     Duty, Envelope, Guard, Guarded, Mailbox, Running, Step, Waited, Worker, admit, at_home,
-    conclude, count_end, quietly,
+    conclusion::Conclusion,
+    count_end, quietly,
     running::{Caller, Doors, Ended},
 };
 use crate::{
@@ -93,6 +94,7 @@ where
     H: ReaderWriterHandler,
     C: SparkChannelCancellationTrait + Send + 'static,
 {
+    let conclusion = Conclusion::new(Arc::clone(&worker.control));
     let mut this = ReadingWorker::new(worker);
     async move {
         let control = Arc::clone(&this.worker.control);
@@ -124,7 +126,7 @@ where
         } = this.worker;
         // User code once more: what it owns is dropped here.
         quietly(|| drop((handler, mailbox)));
-        conclude(&control, tokens)
+        conclusion.conclude(tokens)
     }
 }
 

@@ -16,7 +16,8 @@ use std::{
 use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{
-    Envelope, Mailbox, Worker, conclude,
+    Envelope, Mailbox, Worker,
+    conclusion::Conclusion,
     guarded::{Guard, Guarded, quietly},
     lane::{Entry, Lane, LaneReceiver, Mark, Space},
     panic_text, run,
@@ -44,15 +45,28 @@ pub(crate) struct Router<H: NativeHandler, C> {
 }
 
 /// Runs a pool whose replicas have a lane each. Dropping the future aborts them.
-pub(crate) async fn run_routed<H, C>(workers: Vec<Worker<H, C>>, mut router: Router<H, C>) -> Report
+pub(crate) fn run_routed<H, C>(
+    workers: Vec<Worker<H, C>>,
+    router: Router<H, C>,
+) -> impl Future<Output = Report> + Send
+where
+    H: NativeHandler,
+    C: SparkChannelCancellationTrait + Send + 'static,
+{
+    let conclusion = Conclusion::new(Arc::clone(&router.control));
+    async move { conclusion.conclude(route(workers, router).await) }
+}
+
+/// Returns the tokens of the shutdown messages.
+async fn route<H, C>(workers: Vec<Worker<H, C>>, mut router: Router<H, C>) -> Vec<C>
 where
     H: NativeHandler,
     C: SparkChannelCancellationTrait + Send + 'static,
 {
     let control = Arc::clone(&router.control);
-    let mut replicas: JoinSet<()> = workers
+    let mut replicas: JoinSet<Vec<C>> = workers
         .into_iter()
-        .map(|worker| run(worker, |_, _| ()))
+        .map(|worker| run(worker, |tokens| tokens))
         .collect();
     let mut guard = Guard::new(Scope {
         control: Arc::clone(&control),
@@ -75,10 +89,12 @@ where
     for lane in &router.lanes {
         lane.close();
     }
-    // A replica catches its panics.
-    while replicas.join_next().await.is_some() {}
+    while let Some(replica) = replicas.join_next().await {
+        // A replica catches its panics; one that was aborted has no tokens to give.
+        router.tokens.extend(replica.unwrap_or_default());
+    }
     router.give_back_the_rest();
-    conclude(&control, std::mem::take(&mut router.tokens))
+    std::mem::take(&mut router.tokens)
 }
 
 // === impl Router ===
@@ -166,10 +182,15 @@ where
     fn receive(&mut self, message: Envelope<H, C>) {
         let depth = 1 + self.front.len() + self.control.waiting_at_replicas();
         self.slot.counters.saw_depth(depth);
-        if let SparkGenericModuleMessage::Shutdown(token) = message {
-            self.accept_shutdown(token);
-            return;
-        }
+        // A module that a shutdown message restarts learns of it from a replica.
+        let stops = self.control.is_stopping() || !self.control.outlives_shutdown();
+        let message = match message {
+            SparkGenericModuleMessage::Shutdown(token) if stops => {
+                self.accept_shutdown(token);
+                return;
+            }
+            message => message,
+        };
         if self.control.deadline_passed() {
             self.give_back(message);
             return;
@@ -245,11 +266,13 @@ where
                 self.give_back(message);
             }
         }
-        for lane in &self.lanes {
+        for lane in std::mem::take(&mut self.lanes) {
             while let Some(Entry { message, mark }) = lane.take_left() {
                 if mark.copy {
                     self.slot.counters.copies.bump();
                     quietly(|| drop(message));
+                } else if let SparkGenericModuleMessage::Shutdown(token) = message {
+                    self.accept_shutdown(token);
                 } else {
                     self.give_back(message);
                 }

@@ -119,7 +119,7 @@ impl<F: Future, V> Future for Running<'_, F, V> {
             Cut::WhenStoppedNow => this.control.must_stop_now(),
             Cut::AtTheDeadline => this.control.deadline_passed(),
         };
-        if cut {
+        if cut || this.control.is_cut() {
             return Poll::Ready(Ended::Dropped);
         }
         if let Some(caller) = this.caller

@@ -29,7 +29,8 @@ use tokio::{
 use tracing::Span;
 
 use super::{
-    Berth, Duty, Pause, Rescue, Worker, conclude,
+    Berth, Duty, Pause, Rescue, Worker,
+    conclusion::Conclusion,
     guarded::{Guard, Guarded, quietly},
     running::{Caller, Ended, Running},
 };
@@ -155,13 +156,16 @@ where
             rescue,
         },
     });
-    let run = run(Occupant(Arc::clone(&seat)), crew);
+    // Made here: a future that is dropped before it is polled ends its module too.
+    let conclusion = Conclusion::new(Arc::clone(&seat.control));
+    let run = run(Occupant(Arc::clone(&seat)), crew, conclusion);
     (seat, run)
 }
 
 async fn run<H, C, F, Make>(
     occupant: Occupant<H, C, F, Make>,
     mut crew: Box<Crew<H, C, F>>,
+    conclusion: Conclusion,
 ) -> Report
 where
     H: NativeHandler,
@@ -181,11 +185,12 @@ where
         };
         match ended {
             Ok(Pause::Idle) => crew = occupant.rest(crew).await,
+            Ok(Pause::HandedOver) => {}
             Ok(Pause::Ended) => break,
             Err(panic) => crew.after_panic(panic),
         }
     }
-    crew.end()
+    conclusion.conclude(crew.end())
 }
 
 /// Goes on with what a caller began, and then with the mailbox.
@@ -353,6 +358,7 @@ where
         worker.started
             && !call.runs_on
             && !worker.control.is_stopping()
+            && !worker.is_leaving()
             && worker.mailbox.is_empty()
     }
 
@@ -417,19 +423,19 @@ where
         quietly(|| drop(panic));
     }
 
-    fn end(self) -> Report {
+    /// Lets go of everything but the tokens of the shutdown messages.
+    fn end(self) -> Vec<C> {
         let Self { worker, call, .. } = self;
         worker.slot.unregister();
         let Worker {
             handler,
             mailbox,
             tokens,
-            control,
             ..
         } = worker;
         // User code once more: what it owns is dropped here.
         quietly(|| drop((handler, mailbox, call)));
-        conclude(&control, tokens)
+        tokens
     }
 }
 

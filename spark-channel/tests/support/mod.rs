@@ -86,6 +86,11 @@ impl Log {
         self.0.lock().expect("no panic under it").push(line.into());
     }
 
+    /// The lines since this was last called.
+    pub(crate) fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().expect("no panic under it"))
+    }
+
     pub(crate) fn lines(&self) -> Vec<String> {
         self.0.lock().expect("no panic under it").clone()
     }
@@ -130,10 +135,21 @@ impl Gate {
         async move { entered.await.expect("never closed").forget() }
     }
 
+    /// Says that somebody has come.
+    pub(crate) fn announce(&self) {
+        self.entered.add_permits(1);
+    }
+
+    /// Comes to the gate and waits until it is opened.
+    pub(crate) async fn wait(&self) -> eyre::Result<()> {
+        self.announce();
+        self.permits.acquire().await?.forget();
+        Ok(())
+    }
+
     pub(crate) async fn pass(&self, message: &str) -> eyre::Result<()> {
         self.log.push(message);
-        self.entered.add_permits(1);
-        self.permits.acquire().await?.forget();
+        self.wait().await?;
         assert!(message != "panic", "told to panic");
         eyre::ensure!(message != "fail", "told to fail");
         Ok(())

@@ -1,0 +1,268 @@
+//! The accounting law under supervision: whatever fails, restarts and stops, of
+//! whatever is accepted each message is accounted for once, and every asker answered.
+
+use std::{panic, sync::Once, time::Duration};
+
+use proptest::prelude::*;
+use spark_channel::{
+    Backoff, Child, NativeHandler, Restart, SparkChannelCancellationToken,
+    SparkGenericModuleDispatcher, SparkGenericModuleMessage, Stop, Strategy as Answer, Supervisor,
+};
+use tokio::runtime;
+
+use crate::support::within;
+
+mod support;
+
+const EXPECTED: &str = "expected panic";
+
+#[derive(Clone, Copy, Debug)]
+enum Message {
+    Quick,
+    Slow,
+    Panic,
+    PanicSlowly,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Ask(usize, Message),
+    Tell(usize, Message),
+    Shutdown(usize),
+    Wait(u64),
+}
+
+#[derive(Clone, Debug)]
+struct Plan {
+    answer: Answer,
+    children: Vec<(Restart, usize)>,
+    /// How many of the children are in a supervisor of their own.
+    nested: usize,
+    intensity: usize,
+    starts_fail_in: u64,
+    steps: Vec<Step>,
+    stop: Stop,
+}
+
+/// Every `fails`th start of a handler fails.
+struct Fragile {
+    fails: bool,
+}
+
+type Dispatcher = SparkGenericModuleDispatcher<Message, ()>;
+
+// === impl Fragile ===
+
+impl Fragile {
+    async fn handle(&mut self, message: Message) -> eyre::Result<()> {
+        if let Message::Slow | Message::PanicSlowly = message {
+            tokio::time::sleep(Duration::from_millis(3)).await;
+        }
+        let panics = matches!(message, Message::Panic | Message::PanicSlowly);
+        assert!(!panics, "{EXPECTED}");
+        Ok(())
+    }
+}
+
+impl NativeHandler for Fragile {
+    type Message = Message;
+    type Response = ();
+    type Error = eyre::Report;
+
+    async fn handle_request(&mut self, message: Message) -> eyre::Result<()> {
+        self.handle(message).await
+    }
+
+    async fn handle_command(&mut self, message: Message) -> eyre::Result<()> {
+        self.handle(message).await
+    }
+
+    async fn started(&mut self) -> eyre::Result<()> {
+        tokio::task::yield_now().await;
+        eyre::ensure!(!self.fails, "told to fail");
+        Ok(())
+    }
+
+    async fn stopped(&mut self) {
+        tokio::task::yield_now().await;
+    }
+}
+
+fn plan() -> impl Strategy<Value = Plan> {
+    let answer = prop_oneof![
+        Just(Answer::OneForOne),
+        Just(Answer::OneForAll),
+        Just(Answer::RestForOne)
+    ];
+    let kind = prop_oneof![
+        4 => Just(Restart::Permanent),
+        2 => Just(Restart::Transient),
+        1 => Just(Restart::Temporary)
+    ];
+    let message = || {
+        prop_oneof![
+            5 => Just(Message::Quick),
+            2 => Just(Message::Slow),
+            2 => Just(Message::Panic),
+            1 => Just(Message::PanicSlowly)
+        ]
+    };
+    let step = prop_oneof![
+        6 => (0_usize..4, message()).prop_map(|(child, message)| Step::Ask(child, message)),
+        6 => (0_usize..4, message()).prop_map(|(child, message)| Step::Tell(child, message)),
+        1 => (0_usize..4).prop_map(Step::Shutdown),
+        4 => (0_u64..6).prop_map(Step::Wait),
+    ];
+    let stop = prop_oneof![
+        2 => Just(Stop::Drain),
+        1 => Just(Stop::AfterCurrent),
+        1 => Just(Stop::Now)
+    ];
+    (
+        answer,
+        prop::collection::vec((kind, 1_usize..3), 1..5),
+        0_usize..3,
+        prop_oneof![Just(3_usize), Just(1_000)],
+        2_u64..9,
+        prop::collection::vec(step, 0..60),
+        stop,
+    )
+        .prop_map(
+            |(answer, children, nested, intensity, starts_fail_in, steps, stop)| Plan {
+                answer,
+                children,
+                nested,
+                intensity,
+                starts_fail_in,
+                steps,
+                stop,
+            },
+        )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 600,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn everything_accepted_is_accounted_for_in_virtual_time(plan in plan()) {
+        let mut runtime = runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_time().start_paused(true).build()?;
+        runtime.block_on(run(plan));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 48,
+        failure_persistence: None,
+        max_shrink_iters: 64,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn everything_accepted_is_accounted_for_on_two_threads(plan in plan()) {
+        let mut runtime = runtime::Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(2).enable_time().build()?;
+        runtime.block_on(run(plan));
+    }
+}
+
+async fn run(plan: Plan) {
+    quiet_expected_panics();
+    let (tree, children) = build(&plan);
+    let tree = tree.spawn();
+    let mut accepted = vec![0_u64; children.len()];
+    let mut asked = Vec::new();
+    for step in &plan.steps {
+        match *step {
+            Step::Ask(child, message) => {
+                let child = child % children.len();
+                if let Ok(request) = children[child].try_request(message) {
+                    accepted[child] += 1;
+                    asked.push(request);
+                }
+            }
+            Step::Tell(child, message) => {
+                let child = child % children.len();
+                accepted[child] += u64::from(children[child].try_command(message).is_ok());
+            }
+            Step::Shutdown(child) => {
+                let child = child % children.len();
+                let token = SparkChannelCancellationToken::new();
+                let shutdown = SparkGenericModuleMessage::Shutdown(token);
+                let sent = children[child].sender.try_send(shutdown);
+                accepted[child] += u64::from(sent.is_ok());
+            }
+            Step::Wait(ms) => tokio::time::sleep(Duration::from_millis(ms)).await,
+        }
+    }
+
+    let report = within(tree.shutdown(plan.stop)).await;
+
+    for request in asked {
+        // Whatever the answer is, there is one.
+        let _ = within(request).await;
+    }
+    let mut accounted: Vec<_> = report
+        .modules()
+        .map(|module| (module.module.to_string(), module.stats.accounted()))
+        .collect();
+    accounted.sort();
+    let accepted = accepted.iter().enumerate();
+    let accepted: Vec<_> = accepted
+        .map(|(child, count)| (child.to_string(), *count))
+        .collect();
+    assert_eq!(accounted, accepted);
+    assert!(!report.deadline_passed);
+}
+
+fn build(plan: &Plan) -> (Supervisor, Vec<Dispatcher>) {
+    let backoff = Backoff::exponential(Duration::from_millis(1), Duration::from_millis(4));
+    let tree = |name| {
+        Supervisor::new(name, plan.answer)
+            .backoff(backoff)
+            .seed(7)
+            .intensity(plan.intensity, Duration::from_secs(1))
+    };
+    let (mut outer, mut inner) = (tree("outer"), tree("inner"));
+    let mut children = Vec::new();
+    for (number, &(restart, replicas)) in plan.children.iter().enumerate() {
+        let starts = std::sync::atomic::AtomicU64::new(0);
+        let every = plan.starts_fail_in;
+        let make = move || {
+            let start = starts.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let fails = start % every == every - 1;
+            Fragile { fails }
+        };
+        let child = Child::pool(replicas, make)
+            .name(number.to_string())
+            .capacity(8)
+            .restart(restart);
+        let inside = number < plan.nested;
+        children.push(if inside { &mut inner } else { &mut outer }.child(child));
+    }
+    outer.supervisor(inner);
+    (outer, children)
+}
+
+/// Prints no backtrace for what a plan asks for.
+fn quiet_expected_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let loud = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            let payload = info.payload();
+            let text = payload
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or_else(|| payload.downcast_ref::<&str>().copied());
+            if !text.is_some_and(|text| text.starts_with(EXPECTED)) {
+                loud(info);
+            }
+        }));
+    });
+}
