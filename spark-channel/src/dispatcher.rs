@@ -365,6 +365,10 @@ impl<M, R, C, E> WeakDispatcher<M, R, C, E> {
         }
     }
 
+    pub(crate) fn control(&self) -> Option<&Arc<Control>> {
+        self.control.as_ref()
+    }
+
     /// Watches the module, also when no dispatcher is left; `None` if the dispatcher
     /// was made with [`SparkGenericModuleDispatcher::new`].
     #[must_use]

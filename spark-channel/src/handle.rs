@@ -119,6 +119,10 @@ impl<M, R, C, E> ModuleHandle<M, R, C, E> {
             .request_stop(stop, self.control.shutdown_timeout);
     }
 
+    pub(crate) fn request_stop(&self, stop: Stop, within: Duration) {
+        self.control.request_stop(stop, within.into());
+    }
+
     /// Stops the module within its
     /// [`shutdown_timeout`](crate::ModuleBuilder::shutdown_timeout) and reports.
     ///

@@ -45,6 +45,7 @@ mod state;
 mod stats;
 mod stop;
 mod supervision;
+mod system;
 mod topic;
 mod watch;
 
@@ -87,6 +88,7 @@ pub use crate::{
         Backoff, Child, ChildFailure, ChildReport, ChildStatus, Strategy, Supervisor,
         SupervisorEnd, SupervisorHandle, SupervisorReport,
     },
+    system::{LookupError, RegisterError, RegisteredModule, System, SystemClosed, SystemReport},
     topic::{
         Backlog, ModuleSubscription, Subscription, SubscriptionEnd, SubscriptionStats, Topic,
         TopicStats,

@@ -297,13 +297,7 @@ impl Probe {
                 stats: Some(stats()),
                 children: Vec::new(),
             },
-            Self::Supervisor(shared) => ChildStatus {
-                name: Arc::clone(&shared.name),
-                state: shared.state(),
-                restarts: shared.restarts.load(Ordering::Relaxed),
-                stats: None,
-                children: shared.children(),
-            },
+            Self::Supervisor(shared) => shared.status(),
         }
     }
 }
@@ -365,6 +359,16 @@ impl Shared {
             ModuleState::Restarting
         } else {
             ModuleState::Running
+        }
+    }
+
+    pub(super) fn status(&self) -> ChildStatus {
+        ChildStatus {
+            name: Arc::clone(&self.name),
+            state: self.state(),
+            restarts: self.restarts.load(Ordering::Relaxed),
+            stats: None,
+            children: self.children(),
         }
     }
 

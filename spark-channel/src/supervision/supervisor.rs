@@ -342,6 +342,10 @@ impl SupervisorHandle {
         }
     }
 
+    pub(crate) fn status(&self) -> ChildStatus {
+        self.shared.status()
+    }
+
     pub(crate) fn stop_within(&self, stop: Stop, within: Duration) {
         let now = Instant::now();
         let deadline = now.checked_add(within).unwrap_or(now + NEVER);
