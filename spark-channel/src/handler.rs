@@ -88,8 +88,9 @@ pub trait NativeHandler: Send + 'static {
     ///
     /// # Errors
     ///
-    /// An error ends the module with [`StopReason::StartFailed`](crate::StopReason::StartFailed);
-    /// the error itself is given to [`command_failed`](Self::command_failed).
+    /// An error ends the module with [`StopReason::StartFailed`](crate::StopReason::StartFailed),
+    /// unless a [`Supervisor`](crate::Supervisor) starts another handler for it; the error
+    /// itself is given to [`command_failed`](Self::command_failed).
     fn started(&mut self) -> impl Future<Output = Result<(), Self::Error>> + Send {
         std::future::ready(Ok(()))
     }

@@ -13,6 +13,7 @@ mod driver;
 mod policy;
 mod renewed;
 mod report;
+mod streak;
 mod supervisor;
 
 pub use self::{

@@ -1,10 +1,10 @@
 //! A module before it is given to its supervisor.
 
-use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{fmt, hash::Hash, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use super::renewed::Renewed;
 use crate::{
-    Factory, HandleOf, IntoHandler, ModuleBuilder, NativeHandler, PanicPolicy, Restart,
+    Deadlocks, Factory, HandleOf, IntoHandler, ModuleBuilder, NativeHandler, PanicPolicy, Restart,
     SparkChannelCancellationToken, SparkChannelCancellationTrait, config::short_type_name, module,
     oversight::Oversight, pool,
 };
@@ -100,6 +100,44 @@ where
     /// See [`ModuleBuilder::drop_abandoned`].
     pub fn drop_abandoned(self) -> Self {
         self.with(ModuleBuilder::drop_abandoned)
+    }
+
+    /// See [`ModuleBuilder::without_direct_calls`].
+    pub fn without_direct_calls(self) -> Self {
+        self.with(ModuleBuilder::without_direct_calls)
+    }
+
+    /// See [`ModuleBuilder::deadlocks`].
+    pub fn deadlocks(self, deadlocks: Deadlocks) -> Self {
+        self.with(|module| module.deadlocks(deadlocks))
+    }
+
+    /// See [`ModuleBuilder::round_robin`]. A replica that waits for its restart keeps
+    /// what it was given, as it does with the other ways to choose one.
+    pub fn round_robin(self) -> Self {
+        self.with(ModuleBuilder::round_robin)
+    }
+
+    /// See [`ModuleBuilder::least_loaded`].
+    pub fn least_loaded(self) -> Self {
+        self.with(ModuleBuilder::least_loaded)
+    }
+
+    /// See [`ModuleBuilder::by_key`].
+    pub fn by_key<K, F>(self, key_of: F) -> Self
+    where
+        K: Hash,
+        F: Fn(&H::Message) -> K + Send + Sync + 'static,
+    {
+        self.with(|module| module.by_key(key_of))
+    }
+
+    /// See [`ModuleBuilder::broadcast`].
+    pub fn broadcast(self) -> Self
+    where
+        H::Message: Clone,
+    {
+        self.with(ModuleBuilder::broadcast)
     }
 
     /// See [`ModuleBuilder::cancellation_token`].

@@ -17,7 +17,10 @@ use std::{collections::VecDeque, ops::Range, time::Duration};
 
 use tokio::time::Instant;
 
-use super::policy::{Backoff, Intensity, Strategy};
+use super::{
+    policy::{Backoff, Intensity, Strategy},
+    streak::{Chance, Streak},
+};
 use crate::{
     oversight::{Exit, Restart},
     stop::GRACE,
@@ -134,18 +137,6 @@ enum State {
     Leaving,
 }
 
-/// Failures in a row.
-#[derive(Clone, Copy, Debug, Default)]
-struct Streak {
-    failures: u32,
-    /// When the last of them was to be made good.
-    until: Option<Instant>,
-}
-
-/// A small generator (`SplitMix64`): only the jitter depends on it.
-#[derive(Debug)]
-struct Chance(u64);
-
 // === impl Decision ===
 
 impl Decision {
@@ -185,7 +176,7 @@ impl Decision {
             intensity,
             backoff,
             nested,
-            chance: Chance(seed),
+            chance: Chance::new(seed),
             phase: Phase::Idle,
             children,
             units,
@@ -408,17 +399,7 @@ impl Decision {
             Strategy::OneForOne => unit,
             Strategy::OneForAll | Strategy::RestForOne => 0,
         };
-        let streak = &mut self.streaks[one];
-        if streak
-            .until
-            .is_some_and(|until| now >= until + self.backoff.quiet())
-        {
-            streak.failures = 0;
-        }
-        let delay = self.backoff.delay(streak.failures, self.chance.next());
-        streak.failures = streak.failures.saturating_add(1);
-        streak.until = Some(now + delay);
-        delay
+        self.streaks[one].fail(&self.backoff, &mut self.chance, now)
     }
 
     fn give_up(&mut self, failure: Failure) {
@@ -547,21 +528,6 @@ impl Decision {
 
     fn index(&self, place: Place) -> usize {
         self.children[place.child].units.start + place.replica
-    }
-}
-
-// === impl Chance ===
-
-impl Chance {
-    /// At least 0 and below 1.
-    fn next(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^= mixed >> 31;
-        // 53 bits are what a double holds.
-        (mixed >> 11) as f64 / (1_u64 << 53) as f64
     }
 }
 
