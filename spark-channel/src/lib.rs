@@ -27,6 +27,8 @@ mod handle;
 mod handler;
 #[cfg(feature = "metrics")]
 mod metrics_exporter;
+#[cfg(feature = "macros")]
+mod mocked_method;
 mod module;
 mod module_tasks;
 mod oversight;
@@ -50,6 +52,9 @@ mod topic;
 mod watch;
 
 pub use async_trait::async_trait;
+#[cfg(feature = "macros")]
+#[doc = include_str!("module_macro.md")]
+pub use spark_channel_macros::module;
 
 pub use crate::{
     any_response::AnyResponse,
@@ -100,3 +105,12 @@ pub use crate::{
 pub use crate::metrics_exporter::MetricsExporter;
 #[cfg(feature = "tower")]
 pub use crate::service::{DispatcherService, ServiceCall, ServiceHandler, service_module};
+
+/// What the code that macros write needs, and nobody else.
+#[cfg(feature = "macros")]
+#[doc(hidden)]
+pub mod __private {
+    pub use eyre::Report;
+
+    pub use crate::mocked_method::MockedMethod;
+}
