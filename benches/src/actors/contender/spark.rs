@@ -1,8 +1,8 @@
 //! Spark: `spark-channel` of this workspace, with everything on that it offers by default and more.
 //!
-//! A [`NativeHandler`] on [`module`], named, with the shared mailbox capacity and a default timeout
-//! of 30 s for every request. Panic isolation, statistics, tracing, inherited deadlines and the
-//! deadlock check are part of every module. None of the peers is given a timeout, because it would
+//! A [`NativeHandler`] on [`module`](fn@spark_channel::module), named, with the shared mailbox
+//! capacity and a default timeout of 30 s for every request. Panic isolation, statistics, tracing,
+//! inherited deadlines and the deadlock check are part of every module. None of the peers is given a timeout, because it would
 //! cost them a timer per request.
 
 use std::time::Duration;
