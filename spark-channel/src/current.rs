@@ -101,7 +101,7 @@ pub(crate) fn is_inside(control: &Arc<Control>) -> bool {
 #[inline]
 pub(crate) fn enter(home: &mut Option<Scope>) -> Entered<'_> {
     let scope = home.take().map(ManuallyDrop::new);
-    let outer = SCOPE.replace(scope);
+    let outer = replace(scope);
     Entered { home, outer }
 }
 
@@ -115,12 +115,21 @@ fn with_slot<T>(read: impl FnOnce(&Slot) -> T) -> Option<T> {
     with(|scope| read(&scope.slot))
 }
 
+/// Never inlined: in the crates of handlers, a thread-local is slower to reach.
+#[inline(never)]
+fn replace(scope: Option<ManuallyDrop<Scope>>) -> Option<ManuallyDrop<Scope>> {
+    SCOPE.with(|current| current.replace(scope))
+}
+
 // === impl Entered ===
 
 impl Drop for Entered<'_> {
     #[inline]
     fn drop(&mut self) {
-        let scope = SCOPE.replace(self.outer.take());
-        *self.home = scope.map(ManuallyDrop::into_inner);
+        let scope = replace(self.outer.take());
+        // An assignment would look for what to drop.
+        if let Some(other) = std::mem::replace(self.home, scope.map(ManuallyDrop::into_inner)) {
+            drop(other);
+        }
     }
 }

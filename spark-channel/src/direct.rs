@@ -50,31 +50,68 @@ pub(crate) enum Called<R, E> {
 pub(crate) struct Level(());
 
 thread_local! {
-    static LEVELS: Cell<u8> = const { Cell::new(0) };
+    static THREAD: Thread = const {
+        Thread {
+            levels: Cell::new(0),
+            seen: Cell::new(None),
+        }
+    };
+}
+
+struct Thread {
+    levels: Cell<u8>,
     /// The task seen last on this thread, and its runtime.
-    static SEEN: Cell<Option<(task::Id, runtime::Id)>> = const { Cell::new(None) };
+    seen: Cell<Option<(task::Id, runtime::Id)>>,
 }
 
 // === impl Level ===
 
 impl Level {
-    /// `None` when handlers that call each other directly are nested too deep: each
-    /// is a few frames on the one stack.
-    #[inline]
-    pub(crate) fn enter() -> Option<Self> {
-        let levels = LEVELS.get();
-        if levels == LEVELS_MAX {
-            return None;
-        }
-        LEVELS.set(levels + 1);
-        Some(Self(()))
+    /// `None` when handlers that call each other directly are nested too deep, each is a
+    /// few frames on the one stack; and when the code that runs now is not polled by
+    /// `runtime`: only there does a handler find the timers, sockets and tasks it was
+    /// written for.
+    // Not inlined: in the crates of handlers, a thread-local is slower to reach.
+    #[inline(never)]
+    pub(crate) fn enter(runtime: runtime::Id) -> Option<Self> {
+        THREAD.with(|thread| {
+            let levels = thread.levels.get();
+            if levels == LEVELS_MAX || !thread.is_on(runtime) {
+                return None;
+            }
+            thread.levels.set(levels + 1);
+            Some(Self(()))
+        })
     }
 }
 
 impl Drop for Level {
-    #[inline]
+    #[inline(never)]
     fn drop(&mut self) {
-        LEVELS.set(LEVELS.get() - 1);
+        THREAD.with(|thread| thread.levels.set(thread.levels.get() - 1));
+    }
+}
+
+// === impl Thread ===
+
+impl Thread {
+    /// Asking tokio costs a shared counter, so the answer is kept for the task seen last;
+    /// a task never changes its runtime.
+    fn is_on(&self, runtime: runtime::Id) -> bool {
+        let task = task::try_id();
+        match (task, self.seen.get()) {
+            (Some(task), Some((seen, its))) if task == seen => its == runtime,
+            _ => self.ask_runtime(task) == Some(runtime),
+        }
+    }
+
+    #[cold]
+    fn ask_runtime(&self, task: Option<task::Id>) -> Option<runtime::Id> {
+        let runtime = Handle::try_current().ok()?.id();
+        if let Some(task) = task {
+            self.seen.set(Some((task, runtime)));
+        }
+        Some(runtime)
     }
 }
 
@@ -84,28 +121,6 @@ impl Drop for Level {
 pub(crate) fn poll_budget(cx: &mut Context<'_>) -> Poll<()> {
     ready!(coop::poll_proceed(cx)).made_progress();
     Poll::Ready(())
-}
-
-/// Whether the code that runs now is polled by `runtime`: only there does a handler find
-/// the timers, sockets and tasks it was written for.
-///
-/// Asking tokio costs a shared counter, so the answer is kept for the task seen last; a
-/// task never changes its runtime.
-#[inline]
-pub(crate) fn is_on(runtime: runtime::Id) -> bool {
-    let task = task::try_id();
-    match (task, SEEN.get()) {
-        (Some(task), Some((seen, its))) if task == seen => its == runtime,
-        _ => ask_runtime(task) == Some(runtime),
-    }
-}
-
-fn ask_runtime(task: Option<task::Id>) -> Option<runtime::Id> {
-    let runtime = Handle::try_current().ok()?.id();
-    if let Some(task) = task {
-        SEEN.set(Some((task, runtime)));
-    }
-    Some(runtime)
 }
 
 const LEVELS_MAX: u8 = 16;

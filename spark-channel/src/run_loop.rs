@@ -12,6 +12,7 @@ mod guarded;
 mod lane;
 mod mailbox;
 mod overseen;
+mod place;
 mod reading;
 mod router;
 mod running;

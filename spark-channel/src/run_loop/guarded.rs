@@ -170,3 +170,43 @@ pub(crate) fn quietly(run: impl FnOnce()) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use super::*;
+    use crate::{Stop, control::Control, deadlock::Deadlocks};
+
+    /// The replica that sees the deadline first has told the others by the time they
+    /// look; each of them must still have its turn polled once more.
+    #[tokio::test(start_paused = true)]
+    async fn no_replica_misses_the_deadline_that_another_one_noticed() {
+        let control = Arc::new(Control::new(
+            "pool".into(),
+            2,
+            1,
+            None,
+            Duration::ZERO,
+            Deadlocks::Off,
+        ));
+        let guard = |replica: usize| {
+            Guard::new(Scope {
+                control: Arc::clone(&control),
+                slot: Arc::clone(&control.slots[replica]),
+            })
+        };
+        let mut first = guard(0);
+        let mut second = guard(1);
+        let mut cx = Context::from_waker(Waker::noop());
+        control.request_stop(Stop::Drain, Duration::from_millis(1).into());
+        assert!(!first.deadline_passes(&mut cx) && !second.deadline_passes(&mut cx));
+
+        tokio::time::advance(Duration::from_millis(2)).await;
+
+        assert!(first.deadline_passes(&mut cx));
+        assert!(control.deadline_passed());
+        assert!(second.deadline_passes(&mut cx));
+        assert!(!first.deadline_passes(&mut cx) && !second.deadline_passes(&mut cx));
+    }
+}

@@ -4,18 +4,18 @@
 //! Invariants:
 //!
 //! 1. Whoever has the [`Crew`] is the only one who can touch the handler, the mailbox
-//!    and the counters. It is moved out of the seat and back, never borrowed in it, and
-//!    no user code runs while the seat is locked.
+//!    and the counters. It is moved out of the seat and back, never borrowed in it.
 //! 2. The module's task puts the crew down only when whatever gives it work wakes it: it
 //!    has polled the mailbox, and no stop was asked for since.
 //! 3. If it wakes while a caller has the crew, it leaves word; whoever puts the crew back
-//!    finds the word under the same lock, and wakes it.
-//! 4. When the task ends or is dropped, the seat is closed. A caller who still has the
+//!    finds the word, and wakes it.
+//! 4. When the task ends or is dropped, the place is closed. A caller who still has the
 //!    crew then drops it instead of putting it back.
 
 use std::{
     any::Any,
     future::{Future, poll_fn},
+    mem::ManuallyDrop,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -32,6 +32,7 @@ use super::{
     Berth, Duty, Pause, Rescue, Worker,
     conclusion::Conclusion,
     guarded::{Guard, Guarded, quietly},
+    place::{Place, Word},
     running::{Caller, Ended, Running},
 };
 use crate::{
@@ -41,24 +42,17 @@ use crate::{
     control::Control,
     current::{self, Scope},
     deadlock::Edge,
-    direct::{self, Called, DirectCalls, Level},
+    direct::{Called, DirectCalls, Level},
     request,
 };
 
 /// What a module's task and its callers share.
 struct Seat<H: NativeHandler, C, F, Make> {
-    place: Mutex<Place<H, C, F>>,
+    place: Place<Crew<H, C, F>>,
     control: Arc<Control>,
     runtime: runtime::Id,
     /// Makes the future of a direct call. A parameter, because that future has no name.
     make: Make,
-}
-
-struct Place<H: NativeHandler, C, F> {
-    crew: Option<Box<Crew<H, C, F>>>,
-    /// The module's task came while the crew was away.
-    wanted: bool,
-    closed: bool,
 }
 
 /// All it takes to handle a message.
@@ -128,11 +122,7 @@ where
     Make: Fn(Lent<H>, H::Message) -> F + Send + Sync + 'static,
 {
     let seat = Arc::new(Seat {
-        place: Mutex::new(Place {
-            crew: None,
-            wanted: false,
-            closed: false,
-        }),
+        place: Place::new(),
         control: Arc::clone(&worker.control),
         runtime: Handle::current().id(),
         make,
@@ -223,37 +213,19 @@ where
 // === impl Seat ===
 
 impl<H: NativeHandler, C, F, Make> Seat<H, C, F, Make> {
-    #[inline]
-    fn take(&self) -> Option<Box<Crew<H, C, F>>> {
-        self.lock().crew.take()
-    }
-
     /// Puts the crew back. `stirred` if there is something for the module's task to do.
     #[inline]
     fn put_back(&self, crew: Box<Crew<H, C, F>>, stirred: bool) {
-        let mut place = self.lock();
-        if place.closed {
-            drop(place);
-            quietly(|| drop(crew));
-            return;
-        }
-        place.crew = Some(crew);
-        let wanted = std::mem::take(&mut place.wanted);
-        drop(place);
-        if stirred || wanted {
-            self.wake();
+        match self.place.put_back(crew) {
+            Word::None if !stirred => {}
+            Word::None | Word::Wanted => self.wake(),
+            Word::Closed(crew) => quietly(|| drop(crew)),
         }
     }
 
     #[cold]
     fn wake(&self) {
         self.control.slots[0].wake();
-    }
-
-    #[inline]
-    fn lock(&self) -> MutexGuard<'_, Place<H, C, F>> {
-        // Nothing that can panic runs under the lock; a poisoned one is still whole.
-        self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -271,13 +243,10 @@ where
         edge: &mut Option<Edge>,
         cx: &mut Context<'_>,
     ) -> Called<H::Response, H::Error> {
-        if !direct::is_on(self.runtime) {
-            return Called::Busy;
-        }
-        let Some(_level) = Level::enter() else {
+        let Some(_level) = Level::enter(self.runtime) else {
             return Called::Busy;
         };
-        let Some(mut crew) = self.take() else {
+        let Some(mut crew) = self.place.take() else {
             return Called::Busy;
         };
         if !crew.is_free() {
@@ -317,17 +286,14 @@ impl<H: NativeHandler, C, F, Make> Occupant<H, C, F, Make> {
     async fn rest(&self, crew: Box<Crew<H, C, F>>) -> Box<Crew<H, C, F>> {
         let mut crew = Some(crew);
         poll_fn(move |cx| {
-            let mut place = self.0.lock();
+            let Seat { place, control, .. } = &*self.0;
             if let Some(crew) = crew.take() {
-                place.crew = Some(crew);
+                place.lay_down(crew);
                 return Poll::Pending;
             }
-            if let Some(crew) = place.crew.take() {
-                return Poll::Ready(crew);
-            }
-            self.0.control.slots[0].register(cx.waker());
-            place.wanted = true;
-            Poll::Pending
+            // Before word is left: it wakes what is registered.
+            control.slots[0].register(cx.waker());
+            place.reclaim().map_or(Poll::Pending, Poll::Ready)
         })
         .await
     }
@@ -335,10 +301,7 @@ impl<H: NativeHandler, C, F, Make> Occupant<H, C, F, Make> {
 
 impl<H: NativeHandler, C, F, Make> Drop for Occupant<H, C, F, Make> {
     fn drop(&mut self) {
-        let mut place = self.0.lock();
-        place.closed = true;
-        let crew = place.crew.take();
-        drop(place);
+        let crew = self.0.place.close();
         quietly(|| drop(crew));
     }
 }
@@ -395,7 +358,10 @@ where
             catch_unwind(AssertUnwindSafe(|| poll_call(&mut call.future, cx)))?
         };
         Ok(polled.map(|(berth, answer)| {
-            worker.handler = Some(berth);
+            // An assignment would call the drop of what is not there.
+            if let Some(other) = worker.handler.replace(berth) {
+                drop(other);
+            }
             if call.escort.is_some() {
                 call.escort = None;
             }
@@ -463,8 +429,10 @@ impl<H> Lent<H> {
     }
 
     #[expect(clippy::unnecessary_box_returns, reason = "the box is what moves")]
-    fn give_back(mut self) -> Box<Berth<H>> {
-        self.0
+    fn give_back(self) -> Box<Berth<H>> {
+        // Not dropped: there is nothing left to rescue.
+        ManuallyDrop::new(self)
+            .0
             .take()
             .unwrap_or_else(|| unreachable!("given back once"))
     }
@@ -480,6 +448,7 @@ impl<H> Drop for Lent<H> {
     }
 }
 
+#[inline]
 fn poll_call<F: Future>(
     future: &mut Option<Pin<Box<Option<F>>>>,
     cx: &mut Context<'_>,

@@ -115,24 +115,6 @@ async fn without_dispatchers_every_replica_ends_its_work_in_its_own_time() {
     }
 }
 
-/// The replica that sees the deadline first tells the others, wherever they are.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_replica_misses_the_deadline_that_another_one_noticed() {
-    for round in 0..1_500 {
-        let handle = spawn(Some(2), 8);
-        let dispatcher = handle.dispatcher();
-        for _ in 0..2 {
-            let sent = dispatcher.try_command(Work::Pends);
-            assert!(sent.is_ok(), "{sent:?}");
-        }
-        task::yield_now().await;
-        let within = Duration::from_micros(round % 3);
-        let stopped = handle.shutdown_within(Stop::Drain, within);
-        let report = tokio::spawn(stopped).await.expect("no panic");
-        assert_eq!(report.reason, StopReason::Requested(Stop::Drain));
-    }
-}
-
 /// Stops a module of endless handlers whose mailbox is full.
 async fn check(stop: Stop, replicas: Option<usize>, capacity: usize, work: Work) {
     let within = Duration::from_millis(30);
