@@ -95,7 +95,7 @@ impl Config {
         capacity: usize,
     ) -> Arc<Control> {
         let mut control = self.new_control(1, capacity);
-        control.readers = Some(Readers::new(readers));
+        control.readers = Some(Box::new(Readers::new(readers)));
         Arc::new(control)
     }
 

@@ -48,7 +48,8 @@ pub(crate) struct Control {
     /// One per replica.
     pub(crate) slots: Box<[Arc<Slot>]>,
     /// Only of a reader-writer module, whose reads share its one replica's counters.
-    pub(crate) readers: Option<Readers>,
+    // Boxed, for most modules have none.
+    pub(crate) readers: Option<Box<Readers>>,
     /// Sends refused because the mailbox was full or the module stopping.
     rejected: AtomicU64,
     /// Messages in the queues of replicas, behind the mailbox.
@@ -331,7 +332,7 @@ impl Control {
 
     /// Whether a request may be answered while the handlers that run now are still at work.
     pub(crate) fn is_open(&self) -> bool {
-        self.slots.len() > 1 || self.readers.as_ref().is_some_and(Readers::are_open)
+        self.slots.len() > 1 || self.readers.as_deref().is_some_and(Readers::are_open)
     }
 
     /// How many calls each replica has started, to be compared by [`Control::may_run`].
@@ -351,7 +352,7 @@ impl Control {
         let runs = |slot: &Arc<Slot>| slot.running.load(Ordering::Acquire) == call.to_raw();
         let reads = |readers: &Readers| readers.has_started(call);
         self.slots.iter().any(runs)
-            || self.readers.as_ref().is_some_and(reads)
+            || self.readers.as_deref().is_some_and(reads)
             || self.starts() != before
     }
 }

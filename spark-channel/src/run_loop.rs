@@ -271,7 +271,8 @@ where
     /// The serving is one function on purpose: every `async fn` between here and the
     /// handler would move the message twice more.
     async fn serve(&mut self) -> Pause {
-        if !self.started && self.may_start().await {
+        // Boxed, as what comes last: an idle module need not have room for them.
+        if !self.started && (self.overseen.is_none() || Box::pin(self.may_start()).await) {
             self.start().await;
         }
         // A supervised module that stops while it has no handler handles nothing.
@@ -319,7 +320,7 @@ where
                 }
             }
         }
-        self.wind_down().await;
+        Box::pin(self.wind_down()).await;
         Pause::Ended
     }
 

@@ -177,106 +177,116 @@ impl<T: Send + 'static> Mailbox<T> {
     /// Receiving comes first: `interrupted` is asked only when there is no message.
     /// Whoever makes it true wakes the task.
     #[inline]
-    pub(crate) async fn wait(&mut self, slot: &Slot, interrupted: impl Fn() -> bool) -> Waited {
-        match &mut self.source {
-            Source::Own {
-                receiver,
-                batch,
-                resting,
-            } => {
-                // Whoever wakes an idle module has most often sent one message.
-                // Taking it alone is cheaper than finding out that it is alone.
-                let mut limit = if *resting == Resting::Asleep {
-                    *resting = Resting::Awake;
-                    1
-                } else {
-                    *batch
-                };
-                let may_rest = *resting == Resting::Awake && !self.closed;
-                if self.taken.capacity() == 0 {
-                    // Room for one: an idle module need not pay for a batch.
-                    self.taken.reserve_exact(1);
-                }
-                let count =
-                    poll_fn(
-                        |cx| match receiver.poll_recv_many(cx, &mut self.taken, limit) {
-                            // Also pending, with messages waiting, is a task whose
-                            // budget is spent; it is woken again at once.
-                            Poll::Pending if interrupted() && receiver.is_empty() => {
-                                Poll::Ready(Err(Waited::Interrupted))
-                            }
-                            Poll::Pending if may_rest => {
-                                *resting = Resting::Asleep;
-                                Poll::Ready(Err(Waited::Idle))
-                            }
-                            Poll::Pending => {
-                                limit = 1;
-                                Poll::Pending
-                            }
-                            Poll::Ready(count) => Poll::Ready(Ok(count)),
-                        },
-                    )
-                    .await;
-                let count = match count {
-                    Ok(count) => count,
-                    Err(waited) => return waited,
-                };
-                // Only a full batch leaves anything behind that is worth counting.
-                let left = if count == *batch { receiver.len() } else { 0 };
-                slot.counters.saw_depth(count + left);
-                if count > 1 {
-                    // Taken from the back, in order.
-                    self.taken.reverse();
-                }
-            }
-            Source::Shared(shared) => {
-                let Shared {
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an `async fn` would hold its arguments twice"
+    )]
+    pub(crate) fn wait<'a>(
+        &'a mut self,
+        slot: &'a Slot,
+        interrupted: impl Fn() -> bool + Send + Sync + 'a,
+    ) -> impl Future<Output = Waited> + Send + 'a {
+        async move {
+            match &mut self.source {
+                Source::Own {
                     receiver,
-                    receiving,
-                    notice,
-                    in_time,
-                } = &mut **shared;
-                let received = poll_fn(|cx| match receiving.poll(cx) {
-                    Poll::Pending if interrupted() => Poll::Ready(None),
-                    polled => polled.map(Some),
-                })
-                .await;
-                // Also when interrupted: the old wait may hold the lock.
-                receiving.set(receive(Arc::clone(receiver), notice.clone()));
-                match received {
-                    None => {
-                        // Also pending, with messages waiting, is a task whose budget is
-                        // spent. If the lock is taken, another replica sees to them.
-                        let Ok(mut receiver) = receiver.try_lock() else {
-                            return Waited::Interrupted;
-                        };
-                        let Ok(message) = receiver.try_recv() else {
-                            return Waited::Interrupted;
-                        };
-                        *in_time = notice(&message);
-                        self.taken.push(message);
+                    batch,
+                    resting,
+                } => {
+                    // Whoever wakes an idle module has most often sent one message.
+                    // Taking it alone is cheaper than finding out that it is alone.
+                    let mut limit = if *resting == Resting::Asleep {
+                        *resting = Resting::Awake;
+                        1
+                    } else {
+                        *batch
+                    };
+                    let may_rest = *resting == Resting::Awake && !self.closed;
+                    if self.taken.capacity() == 0 {
+                        // Room for one: an idle module need not pay for a batch.
+                        self.taken.reserve_exact(1);
                     }
-                    Some(None) => {}
-                    Some(Some(taken)) => {
-                        slot.counters.saw_depth(1 + taken.left);
-                        *in_time = taken.in_time;
-                        self.taken.push(taken.message);
+                    let count =
+                        poll_fn(
+                            |cx| match receiver.poll_recv_many(cx, &mut self.taken, limit) {
+                                // Also pending, with messages waiting, is a task whose
+                                // budget is spent; it is woken again at once.
+                                Poll::Pending if interrupted() && receiver.is_empty() => {
+                                    Poll::Ready(Err(Waited::Interrupted))
+                                }
+                                Poll::Pending if may_rest => {
+                                    *resting = Resting::Asleep;
+                                    Poll::Ready(Err(Waited::Idle))
+                                }
+                                Poll::Pending => {
+                                    limit = 1;
+                                    Poll::Pending
+                                }
+                                Poll::Ready(count) => Poll::Ready(Ok(count)),
+                            },
+                        )
+                        .await;
+                    let count = match count {
+                        Ok(count) => count,
+                        Err(waited) => return waited,
+                    };
+                    // Only a full batch leaves anything behind that is worth counting.
+                    let left = if count == *batch { receiver.len() } else { 0 };
+                    slot.counters.saw_depth(count + left);
+                    if count > 1 {
+                        // Taken from the back, in order.
+                        self.taken.reverse();
                     }
                 }
+                Source::Shared(shared) => {
+                    let Shared {
+                        receiver,
+                        receiving,
+                        notice,
+                        in_time,
+                    } = &mut **shared;
+                    let received = poll_fn(|cx| match receiving.poll(cx) {
+                        Poll::Pending if interrupted() => Poll::Ready(None),
+                        polled => polled.map(Some),
+                    })
+                    .await;
+                    // Also when interrupted: the old wait may hold the lock.
+                    receiving.set(receive(Arc::clone(receiver), notice.clone()));
+                    match received {
+                        None => {
+                            // Also pending, with messages waiting, is a task whose budget is
+                            // spent. If the lock is taken, another replica sees to them.
+                            let Ok(mut receiver) = receiver.try_lock() else {
+                                return Waited::Interrupted;
+                            };
+                            let Ok(message) = receiver.try_recv() else {
+                                return Waited::Interrupted;
+                            };
+                            *in_time = notice(&message);
+                            self.taken.push(message);
+                        }
+                        Some(None) => {}
+                        Some(Some(taken)) => {
+                            slot.counters.saw_depth(1 + taken.left);
+                            *in_time = taken.in_time;
+                            self.taken.push(taken.message);
+                        }
+                    }
+                }
+                Source::Lane(lane) => {
+                    return poll_fn(|cx| lane.poll_take(cx, &mut self.taken, &interrupted)).await;
+                }
+                #[cfg(feature = "test-util")]
+                Source::Turnstile(turnstile) => {
+                    let taken = &mut self.taken;
+                    return poll_fn(|cx| turnstile.poll_take(cx, taken, slot, &interrupted)).await;
+                }
             }
-            Source::Lane(lane) => {
-                return poll_fn(|cx| lane.poll_take(cx, &mut self.taken, &interrupted)).await;
+            if self.taken.is_empty() {
+                Waited::Ended
+            } else {
+                Waited::Received
             }
-            #[cfg(feature = "test-util")]
-            Source::Turnstile(turnstile) => {
-                let taken = &mut self.taken;
-                return poll_fn(|cx| turnstile.poll_take(cx, taken, slot, &interrupted)).await;
-            }
-        }
-        if self.taken.is_empty() {
-            Waited::Ended
-        } else {
-            Waited::Received
         }
     }
 
@@ -319,7 +329,7 @@ impl<T: Send + 'static> Mailbox<T> {
             Source::Own { receiver, .. } => receiver.close(),
             // A replica that waits for a message holds the lock, and lets go of it
             // because it is told to stop as well.
-            Source::Shared(shared) => shared.receiver.lock().await.close(),
+            Source::Shared(shared) => Box::pin(shared.receiver.lock()).await.close(),
             Source::Lane(lane) => lane.close(),
             #[cfg(feature = "test-util")]
             Source::Turnstile(turnstile) => turnstile.close(),

@@ -139,7 +139,7 @@ where
 {
     fn new(worker: Worker<ReaderWriter<H>, C>) -> Self {
         let control = Arc::clone(&worker.control);
-        let at_once = control.readers.as_ref().map_or(1, Readers::at_once);
+        let at_once = control.readers.as_deref().map_or(1, Readers::at_once);
         Self {
             worker,
             desks: Desks::new(control, at_once),

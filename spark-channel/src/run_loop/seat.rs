@@ -152,62 +152,78 @@ where
     (seat, run)
 }
 
-async fn run<H, C, F, Make>(
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an `async fn` would hold its arguments twice"
+)]
+fn run<H, C, F, Make>(
     occupant: Occupant<H, C, F, Make>,
     mut crew: Box<Crew<H, C, F>>,
     conclusion: Conclusion,
-) -> Report
+) -> impl Future<Output = Report> + Send + 'static
 where
     H: NativeHandler,
     C: SparkChannelCancellationTrait + Send + 'static,
     F: Future<Output = Ending<H>> + Send + 'static,
+    Make: Send + Sync + 'static,
 {
-    loop {
-        let ended = {
-            let Crew {
-                worker,
-                guard,
-                span,
-                call,
-            } = &mut *crew;
-            let turn = pin!(Some(work(worker, call)));
-            Guarded::new(turn, guard, span.as_deref()).await
-        };
-        match ended {
-            Ok(Pause::Idle) => crew = occupant.rest(crew).await,
-            Ok(Pause::HandedOver) => {}
-            Ok(Pause::Ended) => break,
-            Err(panic) => crew.after_panic(panic),
+    async move {
+        loop {
+            let ended = {
+                let Crew {
+                    worker,
+                    guard,
+                    span,
+                    call,
+                } = &mut *crew;
+                let turn = pin!(Some(work(worker, call)));
+                Guarded::new(turn, guard, span.as_deref()).await
+            };
+            match ended {
+                Ok(Pause::Idle) => crew = occupant.rest(crew).await,
+                Ok(Pause::HandedOver) => {}
+                Ok(Pause::Ended) => break,
+                Err(panic) => crew.after_panic(panic),
+            }
         }
+        conclusion.conclude(crew.end())
     }
-    conclusion.conclude(crew.end())
 }
 
 /// Goes on with what a caller began, and then with the mailbox.
-async fn work<H, C, F>(worker: &mut Worker<H, C>, call: &mut Call<H, F>) -> Pause
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an `async fn` would hold its arguments twice"
+)]
+fn work<'a, H, C, F>(
+    worker: &'a mut Worker<H, C>,
+    call: &'a mut Call<H, F>,
+) -> impl Future<Output = Pause> + Send + 'a
 where
     H: NativeHandler,
     C: SparkChannelCancellationTrait + Send + 'static,
     F: Future<Output = Ending<H>> + Send,
 {
-    if call.runs_on {
-        let ended = {
-            let future = poll_fn(|cx| poll_call(&mut call.future, cx));
-            let caller = Caller::new(&worker.slot, worker.duty.reply(), worker.drop_abandoned);
-            let escort = call.escort.take();
-            Running::request(future, &worker.control, &mut worker.mailbox, caller, escort).await
-        };
-        let ended = match ended {
-            Ended::Done((berth, answer)) => {
-                worker.handler = Some(berth);
-                Ended::Done(answer)
-            }
-            Ended::Dropped => Ended::Dropped,
-        };
-        call.clear(worker);
-        worker.answer(ended);
+    async move {
+        if call.runs_on {
+            let ended = {
+                let future = poll_fn(|cx| poll_call(&mut call.future, cx));
+                let caller = Caller::new(&worker.slot, worker.duty.reply(), worker.drop_abandoned);
+                let escort = call.escort.take();
+                Running::request(future, &worker.control, &mut worker.mailbox, caller, escort).await
+            };
+            let ended = match ended {
+                Ended::Done((berth, answer)) => {
+                    worker.handler = Some(berth);
+                    Ended::Done(answer)
+                }
+                Ended::Dropped => Ended::Dropped,
+            };
+            call.clear(worker);
+            worker.answer(ended);
+        }
+        worker.serve().await
     }
-    worker.serve().await
 }
 
 // === impl Seat ===
