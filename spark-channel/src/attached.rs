@@ -15,7 +15,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use crate::{ModuleHandle, WeakDispatcher, contained::Contained};
+use crate::{ModuleHandle, WeakDispatcher, clock::later, contained::Contained};
 
 /// The owner's end of a timer or a stream that sends commands to a module.
 ///
@@ -356,10 +356,3 @@ fn remainder(whole: Duration, period: Duration) -> Duration {
     // 64 bits of nanoseconds are 584 years.
     Duration::from_nanos(u64::try_from(rest).unwrap_or(u64::MAX))
 }
-
-/// `delay` after `at`; a delay beyond what the clock can tell is as good as for ever.
-fn later(at: Instant, delay: Duration) -> Instant {
-    at + delay.min(LONGEST)
-}
-
-const LONGEST: Duration = Duration::from_secs(60 * 60 * 24 * 365 * 30);

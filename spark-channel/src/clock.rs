@@ -166,6 +166,11 @@ impl Clock {
     }
 }
 
+/// `delay` after `at`; a delay beyond what the clock can tell is as good as for ever.
+pub(crate) fn later(at: Instant, delay: Duration) -> Instant {
+    at + delay.min(AGES)
+}
+
 fn anchor() -> &'static Anchor {
     static ANCHOR: OnceLock<Anchor> = OnceLock::new();
     // Not the runtime's clock: it may be paused, and the anchor is everybody's.
@@ -195,6 +200,9 @@ const COARSE_FROM: Length = Length(SECOND);
 const SECOND: u64 = 1 << 32;
 
 const LONGEST: Duration = Duration::from_secs(60 * 60 * 24 * 365 * 60);
+
+/// Thirty years. Any clock can tell several times that.
+const AGES: Duration = Duration::from_secs(60 * 60 * 24 * 365 * 30);
 
 #[cfg(test)]
 mod tests {

@@ -67,7 +67,8 @@ pub trait NativeHandler: Send + 'static {
     ///
     /// The future runs to its end even when the caller goes away. It is dropped
     /// at an `.await` only by [`Stop::Now`](crate::Stop::Now), by the deadline of
-    /// a shutdown, or when the module was built to
+    /// a shutdown, when a [`Supervisor`](crate::Supervisor) has the handler leave and
+    /// it [takes too long](crate::Child::shutdown_timeout), or when the module was built to
     /// [`drop_abandoned`](crate::ModuleBuilder::drop_abandoned).
     fn handle_request(
         &mut self,

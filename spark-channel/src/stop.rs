@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::Stats;
+use tokio::time::Instant;
+
+use crate::{Stats, clock::later};
 
 /// How a module is to stop. In every case it refuses new messages at once,
 /// answers or gives back what it does not handle, and has one deadline for all of it.
@@ -51,6 +53,42 @@ pub struct Report {
     /// The last counts. Once a module has stopped,
     /// [`accounted`](Stats::accounted) equals what it accepted.
     pub stats: Stats,
+}
+
+/// How something with several modules has been told to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Wish {
+    pub(crate) stop: Stop,
+    pub(crate) deadline: Instant,
+}
+
+// === impl Wish ===
+
+impl Wish {
+    pub(crate) fn within(stop: Stop, within: Duration) -> Self {
+        let deadline = later(Instant::now(), within);
+        Self { stop, deadline }
+    }
+
+    /// The stronger stop, and the earlier deadline.
+    pub(crate) fn and(self, other: Self) -> Self {
+        let rank = |stop| match stop {
+            Stop::Drain => 0,
+            Stop::AfterCurrent => 1,
+            Stop::Now => 2,
+        };
+        let stop = if rank(other.stop) > rank(self.stop) {
+            other.stop
+        } else {
+            self.stop
+        };
+        let deadline = self.deadline.min(other.deadline);
+        Self { stop, deadline }
+    }
+
+    pub(crate) fn left(self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
 }
 
 /// How long after the deadline the module's task may take to notice it, on a

@@ -7,9 +7,11 @@
 //! supervisor talks to its parent in the same way.
 
 mod branch;
+mod charges;
 mod child;
 mod decision;
 mod driver;
+mod leave;
 mod policy;
 mod renewed;
 mod report;

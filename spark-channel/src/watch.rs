@@ -147,6 +147,13 @@ impl Watch {
     /// target's [`rejected`](crate::Stats::rejected) and told by
     /// [`DeathNotice::outcome`]. Whoever must not miss an end awaits
     /// [`ended`](Self::ended). The target is not kept alive by this.
+    ///
+    /// `command` runs where the module ends and should be quick; a panic of it is
+    /// caught, and then there is no [`outcome`](DeathNotice::outcome).
+    ///
+    /// # Panics
+    ///
+    /// If the module has ended, with what `command` panics with.
     pub fn send_into<M, R, C, E>(
         &self,
         target: &SparkGenericModuleDispatcher<M, R, C, E>,

@@ -140,18 +140,17 @@ impl<T: Send + 'static> Mailbox<T> {
         self.taken.last_mut()
     }
 
-    /// Whether there is no message, neither taken nor to be taken.
+    /// Whether a message is there to be [taken](Self::take).
+    pub(super) fn has_taken(&self) -> bool {
+        !self.taken.is_empty()
+    }
+
+    /// Whether there is no message, neither taken nor to be taken, of which only the
+    /// one owner of a mailbox can be sure.
     #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.taken.is_empty()
-            && match &self.source {
-                Source::Own { receiver, .. } => receiver.is_empty(),
-                // Who holds the lock sees to what is there.
-                Source::Shared(shared) => shared.receiver.try_lock().map_or(true, |r| r.is_empty()),
-                Source::Lane(_) => false,
-                #[cfg(feature = "test-util")]
-                Source::Turnstile(_) => false,
-            }
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(&self.source, Source::Own { receiver, .. } if receiver.is_empty())
+            && self.taken.is_empty()
     }
 
     /// Whether the next message came out of a mailbox that others take from too, before

@@ -8,7 +8,7 @@ use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll};
 
 use tokio::time::timeout;
 
-use super::{Running, Worker, at_home, guarded::quietly};
+use super::{Running, Worker, at_home, guarded::quietly, mailbox::Waited};
 use crate::{
     NativeHandler, SparkChannelCancellationTrait, Stop,
     oversight::{Exit, News, Oversight},
@@ -81,7 +81,11 @@ where
             Told::Stop => false,
             Told::Drain => {
                 self.mailbox.close().await;
-                !self.mailbox.is_empty()
+                // Not a mere look: what is on its way was accepted as well, and of a
+                // pool another replica may hold the lock and find something.
+                let hurries = || control.is_past_draining();
+                self.mailbox.has_taken()
+                    || self.mailbox.wait(&self.slot, hurries).await == Waited::Received
             }
         };
         // These asked for the restart that begins now. If the module stops instead,

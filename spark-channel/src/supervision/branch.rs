@@ -20,6 +20,7 @@ use crate::{
     control::Control,
     oversight::{Order, Oversight},
     run_loop::announce,
+    stop::Wish,
 };
 
 /// A child, its task and its end. Dropped before that, the child is told to stop.
@@ -63,13 +64,6 @@ pub(super) struct Shared {
     pub(super) oversight: Option<Arc<Oversight>>,
     wish: Mutex<Option<Wish>>,
     report: OnceLock<SupervisorReport>,
-}
-
-/// How a supervisor has been told to stop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Wish {
-    pub(super) stop: Stop,
-    pub(super) deadline: Instant,
 }
 
 // === impl Branch ===
@@ -237,6 +231,8 @@ impl Branch {
                 ..control.report(StopReason::Unresponsive, 0)
             };
             announce(control, &report);
+            // It may have ended at the last moment: what watchers have learnt counts.
+            let report = control.ending.report().cloned().unwrap_or(report);
             self.report = Some(ChildReport::Module(report));
         }
     }
@@ -276,9 +272,7 @@ impl Drop for Branch {
                 control.request_stop(Stop::Now, control.shutdown_timeout);
             }
             Kind::Supervisor { shared, task } if !task.is_finished() => {
-                let deadline = Instant::now() + shared.shutdown_timeout;
-                let stop = Stop::Now;
-                shared.stop(Wish { stop, deadline });
+                shared.stop(Wish::within(Stop::Now, shared.shutdown_timeout));
             }
             _ => {}
         }
@@ -390,24 +384,5 @@ impl Shared {
     fn wished(&self) -> MutexGuard<'_, Option<Wish>> {
         // Nothing that can panic runs under the lock; a poisoned one is still whole.
         self.wish.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-// === impl Wish ===
-
-impl Wish {
-    fn and(self, other: Self) -> Self {
-        let rank = |stop| match stop {
-            Stop::Drain => 0,
-            Stop::AfterCurrent => 1,
-            Stop::Now => 2,
-        };
-        let stop = if rank(other.stop) > rank(self.stop) {
-            other.stop
-        } else {
-            self.stop
-        };
-        let deadline = self.deadline.min(other.deadline);
-        Self { stop, deadline }
     }
 }

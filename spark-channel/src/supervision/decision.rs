@@ -13,24 +13,26 @@
 //!    fails, because of another's failure is not charged.
 //! 4. What waits for its restart is due at the latest time any failure set for it.
 
-use std::{collections::VecDeque, ops::Range, time::Duration};
+use std::{ops::Range, time::Duration};
 
 use tokio::time::Instant;
 
 use super::{
+    charges::Charges,
+    leave::{Leave, Overdue},
     policy::{Backoff, Intensity, Strategy},
     streak::{Chance, Streak},
 };
 use crate::{
+    clock::later,
     oversight::{Exit, Restart},
-    stop::GRACE,
 };
 
 /// The state of one supervisor.
 #[derive(Debug)]
 pub(crate) struct Decision {
     strategy: Strategy,
-    intensity: Intensity,
+    charges: Charges,
     backoff: Backoff,
     /// Whether giving up leaves the children in place, for a parent to restart.
     nested: bool,
@@ -38,8 +40,6 @@ pub(crate) struct Decision {
     phase: Phase,
     children: Vec<Child>,
     units: Vec<Unit>,
-    /// When the restarts were that still count against the intensity.
-    restarts: VecDeque<Instant>,
     /// One per unit, or one for all where failures restart several together.
     streaks: Vec<Streak>,
     gave_up: Option<Failure>,
@@ -106,8 +106,7 @@ struct Child {
     plan: Plan,
     units: Range<usize>,
     life: Life,
-    /// When its handlers are to have left, and whether that has been enforced.
-    leave_by: Option<(Instant, bool)>,
+    leave: Option<Leave>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,7 +163,7 @@ impl Decision {
                 plan: *plan,
                 units: first..units.len(),
                 life: Life::Alive,
-                leave_by: None,
+                leave: None,
             });
         }
         let streaks = match strategy {
@@ -173,14 +172,13 @@ impl Decision {
         };
         Self {
             strategy,
-            intensity,
+            charges: Charges::new(intensity),
             backoff,
             nested,
             chance: Chance::new(seed),
             phase: Phase::Idle,
             children,
             units,
-            restarts: VecDeque::new(),
             streaks: vec![Streak::default(); streaks],
             gave_up: None,
             restarts_made: 0,
@@ -198,7 +196,7 @@ impl Decision {
         }
         self.phase = Phase::Running;
         self.complete = false;
-        self.restarts.clear();
+        self.charges.clear();
         self.streaks.fill(Streak::default());
         for unit in &mut self.units {
             unit.proven = false;
@@ -230,7 +228,7 @@ impl Decision {
         let child = &mut self.children[place.child];
         let mut units = self.units[child.units.clone()].iter();
         if child.life == Life::Alive && !units.any(|unit| unit.state == State::Leaving) {
-            child.leave_by = None;
+            child.leave = None;
         }
         if by_itself && self.phase == Phase::Running && child.life == Life::Alive {
             self.failed(place, exit, now);
@@ -241,7 +239,7 @@ impl Decision {
     pub(crate) fn gone(&mut self, child: usize, lost: bool) {
         let ended = &mut self.children[child];
         let expected = std::mem::replace(&mut ended.life, Life::Gone) != Life::Alive;
-        ended.leave_by = None;
+        ended.leave = None;
         let comes_back = ended.plan.restart != Restart::Temporary;
         for unit in &mut self.units[ended.units.clone()] {
             unit.state = State::Down;
@@ -294,10 +292,8 @@ impl Decision {
     /// When there may be something to do though nothing happens, after `now`, at
     /// which everything has been done.
     pub(crate) fn next_due(&self, now: Instant) -> Option<Instant> {
-        let leaving = self.children.iter().filter_map(|child| {
-            let (by, enforced) = child.leave_by?;
-            Some(if enforced { by + GRACE } else { by })
-        });
+        let leaving = self.children.iter();
+        let leaving = leaving.filter_map(|child| Some(child.leave.as_ref()?.next_due()));
         let waiting = self.units.iter().filter_map(|unit| {
             let waits = self.phase == Phase::Running
                 && unit.state == State::Down
@@ -355,13 +351,13 @@ impl Decision {
             self.units[index].marked = true;
             return;
         }
-        if self.is_too_much(now) {
+        if self.charges.add(now) {
             let exit = Some(exit);
             self.give_up(Failure { child, exit });
             return;
         }
         self.restarts_made += 1;
-        let due = now + self.delay(index, now);
+        let due = later(now, self.delay(index, now));
         let affected = match self.strategy {
             Strategy::OneForAll => 0..self.units.len(),
             Strategy::RestForOne => self.children[child].units.start..self.units.len(),
@@ -375,23 +371,6 @@ impl Decision {
             unit.due = unit.due.max(due);
             unit.marked = matches!(unit.state, State::Starting | State::Up);
         }
-    }
-
-    /// Charges a restart.
-    fn is_too_much(&mut self, now: Instant) -> bool {
-        let Intensity { restarts, within } = self.intensity;
-        let Some(most) = restarts else {
-            return false;
-        };
-        while self
-            .restarts
-            .front()
-            .is_some_and(|&earlier| now - earlier >= within)
-        {
-            self.restarts.pop_front();
-        }
-        self.restarts.push_back(now);
-        self.restarts.len() > most
     }
 
     fn delay(&mut self, unit: usize, now: Instant) -> Duration {
@@ -423,15 +402,13 @@ impl Decision {
 
     fn enforce_leaving(&mut self, now: Instant, actions: &mut Vec<Action>) {
         for (index, child) in self.children.iter_mut().enumerate() {
-            let Some((by, enforced)) = &mut child.leave_by else {
-                continue;
-            };
-            if now >= *by && !std::mem::replace(enforced, now >= *by) {
-                actions.push(Action::Cut(index));
-            }
-            if now >= *by + GRACE {
-                child.leave_by = None;
-                actions.push(Action::Abandon(index));
+            match child.leave.as_mut().and_then(|leave| leave.enforce(now)) {
+                None => {}
+                Some(Overdue::Cut) => actions.push(Action::Cut(index)),
+                Some(Overdue::Abandon) => {
+                    child.leave = None;
+                    actions.push(Action::Abandon(index));
+                }
             }
         }
     }
@@ -443,7 +420,8 @@ impl Decision {
         for (index, child) in self.children.iter_mut().enumerate().rev() {
             let units = &mut self.units[child.units.clone()];
             if child.life == Life::Alive && units.iter().any(|unit| unit.marked) {
-                child.leave_by = child.plan.leave_within.map(|within| (now + within, false));
+                let by = child.plan.leave_within.map(|within| later(now, within));
+                child.leave = by.map(Leave::by);
                 if child.plan.restart == Restart::Temporary {
                     child.life = Life::Ending;
                     actions.push(Action::End(index));
@@ -504,7 +482,7 @@ impl Decision {
                 Life::Ending => {}
                 Life::Alive => {
                     child.life = Life::Ending;
-                    child.leave_by = None;
+                    child.leave = None;
                     actions.push(Action::End(index));
                 }
             }

@@ -5,14 +5,15 @@ use std::sync::{Arc, atomic::Ordering};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    branch::{Branch, Shared, Wish},
+    branch::{Branch, Shared},
     decision::{Action, Decision, Failure, Place},
     report::{ChildFailure, ChildReport, SupervisorEnd, SupervisorReport},
 };
 use crate::{
     Stop, StopReason,
+    clock::later,
     oversight::{Exit, News, Order},
-    stop::GRACE,
+    stop::{GRACE, Wish},
 };
 
 pub(super) struct Driver {
@@ -21,6 +22,8 @@ pub(super) struct Driver {
     shared: Arc<Shared>,
     /// How the children are being ended, once they are.
     ending: Option<Wish>,
+    /// When the deadline of that was seen to have passed.
+    overdue: Option<Instant>,
     actions: Vec<Action>,
 }
 
@@ -37,6 +40,7 @@ impl Driver {
             branches,
             shared,
             ending: None,
+            overdue: None,
             actions: Vec::new(),
         }
     }
@@ -48,9 +52,8 @@ impl Driver {
         while !self.decision.is_finished() {
             let now = Instant::now();
             self.listen(now);
-            let deadline_passed = self.ending.is_some_and(|wish| now >= wish.deadline);
             let mut actions = std::mem::take(&mut self.actions);
-            self.decision.act(now, deadline_passed, &mut actions);
+            self.decision.act(now, self.overdue.is_some(), &mut actions);
             let acts = !actions.is_empty();
             for action in actions.drain(..) {
                 self.carry_out(action, now);
@@ -69,9 +72,8 @@ impl Driver {
     async fn wait(&self, now: Instant) {
         let mut due = self.decision.next_due(now);
         if let Some(Wish { deadline, .. }) = self.ending {
-            let next = [deadline, deadline + GRACE];
-            let next = next.into_iter().filter(|at| *at > now);
-            due = due.into_iter().chain(next).min();
+            let next = self.overdue.map_or(deadline, |since| since + GRACE);
+            due = due.into_iter().chain((next > now).then_some(next)).min();
         }
         // A ring between the look and this is kept for it.
         let rung = self.shared.bell.notified();
@@ -98,7 +100,7 @@ impl Driver {
             // It has given up.
             self.shared.stop(Wish {
                 stop: Stop::AfterCurrent,
-                deadline: now + self.shared.shutdown_timeout,
+                deadline: later(now, self.shared.shutdown_timeout),
             });
         }
         let wish = self.shared.wish();
@@ -107,10 +109,12 @@ impl Driver {
             self.decision.stop();
             self.hasten(now);
         }
-        if let Some(wish) = self.ending
-            && now >= wish.deadline + GRACE
-        {
-            self.abandon_all();
+        if self.ending.is_some_and(|wish| now >= wish.deadline) {
+            // From when it is seen: those told only now cannot have ended before.
+            let since = *self.overdue.get_or_insert(now);
+            if now >= since + GRACE {
+                self.abandon_all();
+            }
         }
     }
 
@@ -179,7 +183,7 @@ impl Driver {
                 let branch = &self.branches[child];
                 let wish = self.ending.unwrap_or_else(|| Wish {
                     stop: Stop::AfterCurrent,
-                    deadline: now + branch.shutdown_timeout(),
+                    deadline: later(now, branch.shutdown_timeout()),
                 });
                 branch.end(wish, self.cause_of(child), now);
             }

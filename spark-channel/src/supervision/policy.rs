@@ -84,11 +84,10 @@ impl Backoff {
     /// The wait before the restart that `earlier` others in a row came before.
     /// `chance` is at least 0 and below 1.
     pub(crate) fn delay(&self, earlier: u32, chance: f64) -> Duration {
-        let doubled = 2_u32
-            .checked_pow(earlier)
-            .and_then(|times| self.first.checked_mul(times));
-        let full = doubled.map_or(self.max, |delay| delay.min(self.max));
-        full.mul_f64(1.0 - self.jitter * chance)
+        let doubled = self.first.saturating_mul(2_u32.saturating_pow(earlier));
+        let full = doubled.min(self.max);
+        // Times a part below 1, which cannot overflow, unlike times what is left of 1.
+        full.saturating_sub(full.mul_f64(self.jitter * chance))
     }
 }
 
@@ -128,6 +127,16 @@ mod tests {
     fn no_first_wait_is_no_wait_however_often() {
         assert_eq!(Backoff::none().delay(0, 0.9), Duration::ZERO);
         assert_eq!(Backoff::none().delay(u32::MAX, 0.0), Duration::ZERO);
+        let from_none = Backoff::exponential(Duration::ZERO, MS);
+        assert_eq!(from_none.delay(40, 0.0), Duration::ZERO);
+    }
+
+    #[test]
+    fn the_longest_wait_is_shortened_like_any_other() {
+        let backoff = Backoff::exponential(Duration::MAX, Duration::MAX).jitter(1.0);
+        assert_eq!(backoff.delay(u32::MAX, 0.0), Duration::MAX);
+        let least = backoff.delay(0, 1.0 - f64::EPSILON / 2.0);
+        assert!(least < Duration::MAX / 1_000_000);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::policy::Backoff;
+use crate::clock::later;
 
 /// Failures in a row.
 #[derive(Clone, Copy, Debug, Default)]
@@ -30,13 +31,13 @@ impl Streak {
     ) -> Duration {
         if self
             .until
-            .is_some_and(|until| now >= until + backoff.quiet())
+            .is_some_and(|until| now >= later(until, backoff.quiet()))
         {
             self.failures = 0;
         }
         let delay = backoff.delay(self.failures, chance.next());
         self.failures = self.failures.saturating_add(1);
-        self.until = Some(now + delay);
+        self.until = Some(later(now, delay));
         delay
     }
 }

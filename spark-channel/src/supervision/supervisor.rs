@@ -10,7 +10,7 @@ use std::{
 use tokio::{sync::Notify, task::JoinHandle, time::Instant};
 
 use super::{
-    branch::{Branch, Shared, Wish},
+    branch::{Branch, Shared},
     child::Child,
     decision::{Decision, Plan},
     driver::Driver,
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     ModuleState, NativeHandler, Restart, SparkChannelCancellationTrait,
-    SparkGenericModuleDispatcher, Stop, oversight::Oversight,
+    SparkGenericModuleDispatcher, Stop, oversight::Oversight, stop::Wish,
 };
 
 /// Keeps modules alive: starts them in order, restarts them when they fail, and stops
@@ -37,7 +37,16 @@ use crate::{
 /// A handler that panicked is dropped; one that has to leave because another failed,
 /// whose start failed with an error, or that a shutdown message ended, gets its
 /// [`stopped`](NativeHandler::stopped) first. The next one is made by the factory
-/// after the old one is gone.
+/// after the old one is gone. A child that has ended for good stays so, also when its
+/// supervisor is restarted.
+///
+/// While a handler waits for its restart nobody answers: a sibling's handler that asks it
+/// and has to leave first holds up the restart, until its own
+/// [`shutdown_timeout`](Child::shutdown_timeout) is over. In the same way a `started`
+/// that asks a child added later waits for ever, unless with a timeout.
+///
+/// Children are added before the start; a supervisor whose children have all ended
+/// ends, at once if there are none.
 ///
 /// # Examples
 ///
@@ -318,7 +327,8 @@ impl SupervisorHandle {
     /// Each is told to stop when the one added after it has ended, with what is left
     /// of the time; at the deadline all that still run are. A child that is waiting
     /// for its restart gives back what is queued, except that with [`Stop::Drain`] it
-    /// is started for it. A handler that blocks its thread is reported
+    /// is started for it. To take commands back ([`undelivered`](NativeHandler::undelivered))
+    /// it gets a handler that is stopped but was never started. A handler that blocks its thread is reported
     /// [`Unresponsive`](crate::StopReason::Unresponsive) 100 ms after the deadline.
     ///
     /// # Cancel safety
@@ -347,9 +357,13 @@ impl SupervisorHandle {
     }
 
     pub(crate) fn stop_within(&self, stop: Stop, within: Duration) {
-        let now = Instant::now();
-        let deadline = now.checked_add(within).unwrap_or(now + NEVER);
-        self.shared.stop(Wish { stop, deadline });
+        self.shared.stop(Wish::within(stop, within));
+    }
+
+    /// Tells the tree to stop, whoever has the handle.
+    pub(crate) fn stopper(&self) -> Arc<dyn Fn(Wish) + Send + Sync> {
+        let shared = Arc::clone(&self.shared);
+        Arc::new(move |wish| shared.stop(wish))
     }
 }
 
@@ -369,6 +383,3 @@ impl fmt::Debug for SupervisorHandle {
             .finish_non_exhaustive()
     }
 }
-
-/// Thirty years: what is longer stands for "never".
-const NEVER: Duration = Duration::from_secs(60 * 60 * 24 * 365 * 30);
