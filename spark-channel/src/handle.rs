@@ -9,8 +9,11 @@ use tokio::{
 
 use crate::{
     DeathNotice, Report, SparkChannelCancellationToken, SparkGenericModuleDispatcher, Stats, Stop,
-    StopReason, Watch, WeakDispatcher, clock::Length, control::Control, run_loop::announce,
-    stop::GRACE,
+    StopReason, Watch, WeakDispatcher,
+    clock::Length,
+    control::Control,
+    run_loop::announce,
+    stop::{GRACE, Wish},
 };
 
 /// The owner's end of a module.
@@ -119,8 +122,10 @@ impl<M, R, C, E> ModuleHandle<M, R, C, E> {
             .request_stop(stop, self.control.shutdown_timeout);
     }
 
-    pub(crate) fn request_stop(&self, stop: Stop, within: Duration) {
-        self.control.request_stop(stop, within.into());
+    /// Tells the module to stop, whoever has the handle.
+    pub(crate) fn stopper(&self) -> Arc<dyn Fn(Wish) + Send + Sync> {
+        let control = Arc::clone(&self.control);
+        Arc::new(move |wish| control.request_stop(wish.stop, wish.left().into()))
     }
 
     /// Stops the module within its
@@ -190,7 +195,8 @@ impl<M, R, C, E> ModuleHandle<M, R, C, E> {
             ..control.report(StopReason::Unresponsive, 0)
         };
         announce(&control, &report);
-        report
+        // It may have ended at the last moment: what watchers have learnt counts.
+        control.ending.report().cloned().unwrap_or(report)
     }
 
     /// Waits until the module has ended by itself, and reports.

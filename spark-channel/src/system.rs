@@ -2,25 +2,23 @@
 //! [`System`] is a value.
 
 mod error;
+mod owned;
 mod registry;
 mod tree;
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
-
-use tokio::time::Instant;
+use std::{fmt, sync::Arc, time::Duration};
 
 pub use self::{
     error::{LookupError, RegisterError, SystemClosed},
     registry::RegisteredModule,
 };
-use self::{registry::Registry, tree::Tree};
+use self::{
+    owned::Owned,
+    registry::{Place, Registry},
+};
 use crate::{
     ChildReport, ChildStatus, ModuleHandle, Report, SparkChannelCancellationToken,
-    SparkGenericModuleDispatcher, Stop, Supervisor, WeakDispatcher,
+    SparkGenericModuleDispatcher, Stop, Supervisor, WeakDispatcher, stop::Wish,
 };
 
 /// Modules that belong together: found by name, and stopped as one.
@@ -28,7 +26,8 @@ use crate::{
 /// Cheap to clone; all clones are the same system. A registered module is not kept
 /// alive by its entry, which vanishes when the module ends. What a system
 /// [starts](Self::supervise) or [adopts](Self::adopt) is stopped by
-/// [`shutdown`](Self::shutdown), in reverse order.
+/// [`shutdown`](Self::shutdown), in reverse order; without one, it is told to stop
+/// when the last clone is dropped, as [`Stop::Drain`] does and without order.
 ///
 /// # Examples
 ///
@@ -79,22 +78,7 @@ pub struct SystemReport {
 struct Inner {
     name: Arc<str>,
     registry: Registry,
-    owned: Mutex<Owned>,
-    /// Held by the shutdown that is under way: another one waits for it.
-    shutting_down: tokio::sync::Mutex<()>,
-}
-
-#[derive(Default)]
-struct Owned {
-    trees: Vec<Box<dyn Tree>>,
-    closed: bool,
-}
-
-/// What a shutdown has not come to. Dropped, all of it is told to stop.
-struct Rest {
-    trees: Vec<Box<dyn Tree>>,
-    stop: Stop,
-    deadline: Instant,
+    owned: Owned,
 }
 
 // === impl System ===
@@ -106,8 +90,7 @@ impl System {
         Self(Arc::new(Inner {
             name: name.into(),
             registry: Registry::default(),
-            owned: Mutex::default(),
-            shutting_down: tokio::sync::Mutex::default(),
+            owned: Owned::default(),
         }))
     }
 
@@ -162,23 +145,31 @@ impl System {
         let module = module.into();
         let name = name.into();
         let control = Arc::clone(module.control().ok_or(RegisterError::Unknown)?);
+        let registry = &self.0.registry;
+        let id = registry.new_id();
+        let vanish = {
+            let (system, name) = (Arc::downgrade(&self.0), Arc::clone(&name));
+            move |_: &Report| {
+                if let Some(system) = system.upgrade() {
+                    system.registry.remove(&name, id);
+                }
+            }
+        };
+        let Ok(notice) = control.ending.add(Box::new(vanish)) else {
+            return Err(RegisterError::Ended);
+        };
+        let place = Place {
+            id,
+            notice,
+            control: Arc::clone(&control),
+        };
+        registry.add(Arc::clone(&name), module, place)?;
         if control.has_ended() {
+            // It may have been too early for the notice to find the entry.
+            registry.remove(&name, id);
             return Err(RegisterError::Ended);
         }
-        let registry = &self.0.registry;
-        let id = registry.add(Arc::clone(&name), module, Arc::clone(&control))?;
-        let system = Arc::downgrade(&self.0);
-        let vanish = Box::new(move |_: &Report| {
-            if let Some(system) = system.upgrade() {
-                system.registry.remove(&name, id);
-            }
-        });
-        control.ending.add(vanish).map(drop).map_err(|vanish| {
-            if let Some(report) = control.ending.report() {
-                vanish(report);
-            }
-            RegisterError::Ended
-        })
+        Ok(())
     }
 
     /// Takes a name off, if it is there. The module goes on.
@@ -288,12 +279,9 @@ impl System {
     ///
     /// Panics outside of a tokio runtime.
     pub fn supervise(&self, supervisor: Supervisor) -> Result<(), SystemClosed<Supervisor>> {
-        let mut owned = self.0.owned();
-        if owned.closed {
-            return Err(SystemClosed::new(supervisor));
-        }
-        owned.trees.push(Box::new(supervisor.spawn()));
-        Ok(())
+        let owned = &self.0.owned;
+        let added = owned.add(supervisor, |supervisor| Box::new(supervisor.spawn()));
+        added.map_err(SystemClosed::new)
     }
 
     /// Takes over a module that has been spawned, and keeps it alive.
@@ -311,20 +299,15 @@ impl System {
         C: Send + 'static,
         E: Send + 'static,
     {
-        let mut owned = self.0.owned();
-        if owned.closed {
-            return Err(SystemClosed::new(module));
-        }
-        owned.trees.push(Box::new(module));
-        Ok(())
+        let added = self.0.owned.add(module, |module| Box::new(module));
+        added.map_err(SystemClosed::new)
     }
 
     /// What the system owns, in the order it was given to it. What has ended stays
     /// until the [`shutdown`](Self::shutdown), for its report.
     #[must_use]
     pub fn trees(&self) -> Vec<ChildStatus> {
-        let owned = self.0.owned();
-        owned.trees.iter().map(|tree| tree.status()).collect()
+        self.0.owned.status()
     }
 
     /// Stops everything the system owns, the last one first, each with what is left
@@ -332,36 +315,23 @@ impl System {
     ///
     /// Once the time is over, all that is left is stopped at the same time. From
     /// the first poll on nothing more is owned. The registry goes on; what has
-    /// ended is gone from it. If the system is being shut down already, this
-    /// waits for that, and has nothing to report.
+    /// ended is gone from it.
+    ///
+    /// May be called again: a stronger [`Stop`] replaces a weaker one, an earlier
+    /// deadline a later one, for the call that is under way as well. (Only an adopted
+    /// module that blocks its thread is still waited for as it was first told.) This
+    /// call waits for that one, and has nothing to report.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future loses the report, and what it had not come to is told to
-    /// stop at once, without order.
+    /// What it had not come to is told to stop at once, without order. Another call
+    /// waits for the end of all, and has the whole report.
     pub async fn shutdown(&self, stop: Stop, within: Duration) -> SystemReport {
-        let now = Instant::now();
-        let mut rest = Rest {
-            trees: Vec::new(),
-            stop,
-            deadline: now.checked_add(within).unwrap_or(now + NEVER),
-        };
-        self.0.owned().closed = true;
-        let _other = self.0.shutting_down.lock().await;
-        rest.trees = std::mem::take(&mut self.0.owned().trees);
-        let mut reports = Vec::with_capacity(rest.trees.len());
-        while let Some(tree) = rest.trees.pop() {
-            let left = rest.left();
-            if left.is_zero() {
-                rest.stop_all();
-            }
-            reports.push(tree.shutdown(stop, left).await);
-        }
-        reports.reverse();
+        let trees = self.0.owned.shut_down(Wish::within(stop, within)).await;
         SystemReport {
             system: Arc::clone(&self.0.name),
-            deadline_passed: reports.iter().any(ChildReport::deadline_passed),
-            trees: reports,
+            deadline_passed: trees.iter().any(ChildReport::deadline_passed),
+            trees,
         }
     }
 }
@@ -374,36 +344,3 @@ impl fmt::Debug for System {
             .finish_non_exhaustive()
     }
 }
-
-// === impl Inner ===
-
-impl Inner {
-    fn owned(&self) -> MutexGuard<'_, Owned> {
-        // Spawning may panic under it, before anything is changed.
-        self.owned.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-// === impl Rest ===
-
-impl Rest {
-    fn left(&self) -> Duration {
-        self.deadline.saturating_duration_since(Instant::now())
-    }
-
-    fn stop_all(&self) {
-        let left = self.left();
-        for tree in self.trees.iter().rev() {
-            tree.stop(self.stop, left);
-        }
-    }
-}
-
-impl Drop for Rest {
-    fn drop(&mut self) {
-        self.stop_all();
-    }
-}
-
-/// Thirty years: what is longer stands for "never".
-const NEVER: Duration = Duration::from_secs(60 * 60 * 24 * 365 * 30);

@@ -1,7 +1,7 @@
 //! Systems: modules by name, without keeping them alive, and everything that belongs
 //! together stopped as one.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use spark_channel::{
     Backoff, Child, ChildReport, LookupError, ModuleState, RegisterError,
@@ -185,6 +185,79 @@ async fn a_list_shows_what_the_modules_are_doing() {
 }
 
 #[tokio::test]
+async fn a_name_taken_off_leaves_nothing_behind_at_its_module_nor_does_a_system() {
+    let module = module(Runner).name("a").spawn();
+    let name: Arc<str> = "alias".into();
+    for _ in 0..10 {
+        let system = System::new("shop");
+        for _ in 0..10 {
+            system
+                .register_as(Arc::clone(&name), &module)
+                .expect("free");
+            assert!(system.deregister("alias"));
+        }
+        system
+            .register_as(Arc::clone(&name), &module)
+            .expect("free");
+        assert!(system.register_as(Arc::clone(&name), &module).is_err());
+    }
+
+    assert_eq!(Arc::strong_count(&name), 1);
+    within(module.shutdown(Stop::Drain)).await;
+}
+
+#[tokio::test]
+async fn a_module_that_has_just_ended_is_absent_whatever_its_type_is() {
+    let system = System::new("shop");
+    let recorder = spawn_module(Gate::opened().module());
+    let ending = module(Runner).name("a").spawn();
+    let (seen, look) = std::sync::mpsc::sync_channel(2);
+    let in_notice = system.clone();
+    // Before the entry vanishes, for its own notice comes after this one.
+    let notice = ending.watch_into(&recorder.dispatcher(), move |_| {
+        let _ = seen.send(in_notice.lookup::<Job, u64>("a").map(drop));
+        let _ = seen.send(in_notice.lookup::<String, String>("a").map(drop));
+        String::new()
+    });
+    system.register(&ending).expect("free");
+
+    within(ending.shutdown(Stop::Drain)).await;
+
+    assert_eq!(
+        look.try_iter().collect::<Vec<_>>(),
+        [Err(absent("a")), Err(absent("a"))]
+    );
+    assert_eq!(notice.outcome(), Some(Ok(())));
+}
+
+#[tokio::test]
+async fn names_given_while_modules_end_lead_to_living_modules_only() {
+    let system = System::new("shop");
+    for _ in 0..200 {
+        let first = module(Runner).name("a").spawn();
+        let second = module(Runner).name("a").spawn();
+        let weak = first.downgrade();
+        let ends = tokio::spawn(first.shutdown(Stop::Now));
+        while system.register(weak.clone()).is_ok() {
+            system.deregister("a");
+            tokio::task::yield_now().await;
+        }
+        system.register(&second).expect("free");
+        within(ends).await.expect("no panic");
+
+        let found = system.lookup::<Job, u64>("a").expect("registered");
+        assert_eq!(
+            within(found.request(job(async { Ok(3) })))
+                .await
+                .expect("handled"),
+            3
+        );
+        within(second.shutdown(Stop::Drain)).await;
+        assert!(system.modules().is_empty());
+    }
+}
+
+#[tokio::test]
 async fn systems_are_apart_and_clones_are_one() {
     let (here, there) = (System::new("here"), System::new("there"));
     let module = module(Runner).name("a").spawn();
@@ -314,7 +387,7 @@ async fn a_second_shutdown_waits_for_the_first_and_has_nothing_to_report() {
         let system = system.clone();
         async move { system.shutdown(Stop::Drain, SECOND).await }
     });
-    let mut second = queued(system.shutdown(Stop::Now, SECOND));
+    let mut second = queued(system.shutdown(Stop::Drain, SECOND));
     tokio::task::yield_now().await;
     assert!(second.poll().is_pending());
 
@@ -346,6 +419,86 @@ async fn a_shutdown_that_is_dropped_still_stops_everything() {
         let report = within(watch).await;
         assert_eq!(report.reason, StopReason::Requested(Stop::AfterCurrent));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_system_that_is_dropped_stops_what_it_owns() {
+    let system = System::new("shop");
+    let gate = Gate::opened();
+    let single = spawn_module(gate.module());
+    let (tree, child) = tree("tree", &gate);
+    let dispatcher = single.dispatcher();
+    system.adopt(single).expect("open");
+    system.supervise(tree).expect("open");
+    let last = system.clone();
+    drop(system);
+    for module in [&dispatcher, &child] {
+        assert!(within(module.request("a")).await.is_ok());
+    }
+
+    drop(last);
+
+    for module in [dispatcher, child] {
+        let report = within(module.watch().expect("known")).await;
+        assert_eq!(report.reason, StopReason::Requested(Stop::Drain));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_shutdown_hastens_the_first() {
+    let system = System::new("shop");
+    let gate = Gate::closed();
+    let (first, in_first) = tree("first", &gate);
+    system.supervise(first).expect("open");
+    let second = spawn_module(gate.module());
+    let in_second = second.dispatcher();
+    system.adopt(second).expect("open");
+    for module in [&in_first, &in_second] {
+        module.try_command("held").expect("room");
+        gate.entered().await;
+    }
+    let patient = queued({
+        let system = system.clone();
+        async move { system.shutdown(Stop::Drain, 100 * SECOND).await }
+    });
+    let before = Instant::now();
+
+    let nothing = within(system.shutdown(Stop::Now, SECOND));
+    let (report, nothing) = tokio::join!(within(patient), nothing);
+
+    assert!(before.elapsed() < SECOND);
+    assert_eq!((report.trees.len(), nothing.trees.len()), (2, 0));
+    let interrupted = report.trees.iter().map(|tree| match tree {
+        ChildReport::Module(report) => report.stats.interrupted,
+        ChildReport::Supervisor(tree) => tree.modules().map(|m| m.stats.interrupted).sum(),
+    });
+    assert_eq!(interrupted.collect::<Vec<_>>(), [1, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_shutdown_waits_for_what_a_dropped_one_left() {
+    let system = System::new("shop");
+    let gate = Gate::closed();
+    for name in ["first", "second"] {
+        let (tree, child) = tree(name, &gate);
+        system.supervise(tree).expect("open");
+        child.try_command("held").expect("room");
+        gate.entered().await;
+    }
+    drop(queued(system.shutdown(Stop::Drain, 100 * SECOND)));
+
+    let mut second = queued(system.shutdown(Stop::Drain, 100 * SECOND));
+
+    tokio::time::sleep(SECOND).await;
+    assert!(second.poll().is_pending());
+    gate.open();
+    let names: Vec<_> = within(second)
+        .await
+        .trees
+        .iter()
+        .map(|t| t.name().to_owned())
+        .collect();
+    assert_eq!(names, ["first", "second"]);
 }
 
 #[tokio::test]

@@ -356,7 +356,7 @@ impl SupervisorHandle {
         self.shared.status()
     }
 
-    pub(crate) fn stop_within(&self, stop: Stop, within: Duration) {
+    fn stop_within(&self, stop: Stop, within: Duration) {
         self.shared.stop(Wish::within(stop, within));
     }
 

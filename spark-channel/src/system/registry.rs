@@ -12,7 +12,10 @@ use std::{
 use tokio::sync::{Notify, futures::Notified};
 
 use super::error::{LookupError, RegisterError};
-use crate::{ModuleState, SparkGenericModuleDispatcher, Stats, WeakDispatcher, control::Control};
+use crate::{
+    ModuleState, SparkGenericModuleDispatcher, Stats, WeakDispatcher, control::Control,
+    ending::NoticeId,
+};
 
 #[derive(Default)]
 pub(super) struct Registry {
@@ -40,63 +43,70 @@ pub struct RegisteredModule {
 pub(super) struct EntryId(u64);
 
 struct Entry {
-    id: EntryId,
+    place: Place,
     /// A [`WeakDispatcher`] of the module's types.
     weak: Box<dyn Any + Send + Sync>,
     dispatcher_type: &'static str,
     message_type: &'static str,
     stats: fn(&(dyn Any + Send + Sync)) -> Option<Stats>,
-    control: Arc<Control>,
+}
+
+/// An entry from its module's side. Dropped, it leaves nothing there.
+pub(super) struct Place {
+    pub(super) id: EntryId,
+    /// What takes the entry off at the module's end.
+    pub(super) notice: NoticeId,
+    pub(super) control: Arc<Control>,
 }
 
 // === impl Registry ===
 
 impl Registry {
+    pub(super) fn new_id(&self) -> EntryId {
+        EntryId(self.next_id.fetch_add(1, Ordering::Relaxed))
+    }
+
     pub(super) fn add<M, R, C, E>(
         &self,
         name: Arc<str>,
         weak: WeakDispatcher<M, R, C, E>,
-        control: Arc<Control>,
-    ) -> Result<EntryId, RegisterError>
+        place: Place,
+    ) -> Result<(), RegisterError>
     where
         M: Send + 'static,
         R: Send + 'static,
         C: Send + 'static,
         E: Send + 'static,
     {
-        let id = EntryId(self.next_id.fetch_add(1, Ordering::Relaxed));
         let entry = Entry {
-            id,
+            place,
             weak: Box::new(weak),
             dispatcher_type: type_name::<SparkGenericModuleDispatcher<M, R, C, E>>(),
             message_type: type_name::<M>(),
             stats: stats_of::<M, R, C, E>,
-            control,
         };
         let replaced = match self.entries().entry(name) {
-            btree_map::Entry::Vacant(place) => {
-                place.insert(entry);
+            btree_map::Entry::Vacant(free) => {
+                free.insert(entry);
                 None
             }
             // It is about to vanish.
-            btree_map::Entry::Occupied(mut place) if place.get().control.has_ended() => {
-                Some(place.insert(entry))
-            }
-            btree_map::Entry::Occupied(place) => {
-                let name = Arc::clone(place.key());
+            btree_map::Entry::Occupied(mut old) if old.get().has_ended() => Some(old.insert(entry)),
+            btree_map::Entry::Occupied(taken) => {
+                let name = Arc::clone(taken.key());
                 return Err(RegisterError::Taken { name });
             }
         };
         drop(replaced);
         self.changed.notify_waiters();
-        Ok(id)
+        Ok(())
     }
 
     /// Removes that entry, and no other of the same name.
     pub(super) fn remove(&self, name: &str, id: EntryId) {
         let removed = {
             let mut entries = self.entries();
-            let is_that = entries.get(name).is_some_and(|entry| entry.id == id);
+            let is_that = entries.get(name).is_some_and(|entry| entry.place.id == id);
             is_that.then(|| entries.remove(name))
         };
         // It may hold the last of the mailbox, and that messages of the user's.
@@ -120,7 +130,8 @@ impl Registry {
     {
         let absent = || LookupError::Absent { name: name.into() };
         let entries = self.entries();
-        let entry = entries.get(name).ok_or_else(absent)?;
+        let living = entries.get(name).filter(|entry| !entry.has_ended());
+        let entry = living.ok_or_else(absent)?;
         let Some(weak) = entry.weak.downcast_ref::<WeakDispatcher<M, R, C, E>>() else {
             return Err(LookupError::TypeMismatch {
                 name: name.into(),
@@ -128,20 +139,17 @@ impl Registry {
                 found: entry.dispatcher_type,
             });
         };
-        if entry.control.has_ended() {
-            return Err(absent());
-        }
         weak.upgrade().ok_or_else(absent)
     }
 
     pub(super) fn list(&self) -> Vec<RegisteredModule> {
         self.entries()
             .iter()
-            .filter(|(_, entry)| !entry.control.has_ended())
+            .filter(|(_, entry)| !entry.has_ended())
             .map(|(name, entry)| RegisteredModule {
                 name: Arc::clone(name),
                 message_type: entry.message_type,
-                state: entry.control.state(),
+                state: entry.place.control.state(),
                 stats: (entry.stats)(&*entry.weak).unwrap_or_default(),
             })
             .collect()
@@ -155,6 +163,22 @@ impl Registry {
     fn entries(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Entry>> {
         // Nothing that can panic runs under the lock; a poisoned one is still whole.
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Entry ===
+
+impl Entry {
+    fn has_ended(&self) -> bool {
+        self.place.control.has_ended()
+    }
+}
+
+// === impl Place ===
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.control.ending.remove(self.notice);
     }
 }
 

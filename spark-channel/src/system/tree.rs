@@ -1,31 +1,41 @@
 //! Something a system owns.
 
-use std::{future::Future, pin::Pin, time::Duration};
+use std::{future::Future, pin::Pin, sync::Arc};
 
-use crate::{ChildReport, ChildStatus, ModuleHandle, Stop, SupervisorHandle};
+use crate::{ChildReport, ChildStatus, ModuleHandle, Stop, SupervisorHandle, stop::Wish};
 
 /// A supervisor or a module, whatever its messages are.
 pub(super) trait Tree: Send {
-    /// Tells it to stop.
-    fn stop(&self, stop: Stop, within: Duration);
+    /// Tells it to stop, also once [`shutdown`](Self::shutdown) has it.
+    fn brake(&self) -> Brake;
 
     /// Stops it and waits for its report.
-    fn shutdown(self: Box<Self>, stop: Stop, within: Duration) -> Reporting;
+    fn shutdown(self: Box<Self>, wish: Wish) -> Reporting;
+
+    /// Tells it to stop, for nobody owns it any more.
+    fn let_go(&self);
 
     fn status(&self) -> ChildStatus;
 }
 
+pub(super) type Brake = Arc<dyn Fn(Wish) + Send + Sync>;
+
 pub(super) type Reporting = Pin<Box<dyn Future<Output = ChildReport> + Send>>;
 
 impl Tree for SupervisorHandle {
-    fn stop(&self, stop: Stop, within: Duration) {
-        self.stop_within(stop, within);
+    fn brake(&self) -> Brake {
+        self.stopper()
     }
 
-    fn shutdown(self: Box<Self>, stop: Stop, within: Duration) -> Reporting {
+    fn shutdown(self: Box<Self>, wish: Wish) -> Reporting {
         Box::pin(async move {
-            ChildReport::Supervisor(SupervisorHandle::shutdown_within(*self, stop, within).await)
+            self.stopper()(wish);
+            ChildReport::Supervisor(SupervisorHandle::wait(*self).await)
         })
+    }
+
+    fn let_go(&self) {
+        self.stop(Stop::Drain);
     }
 
     fn status(&self) -> ChildStatus {
@@ -40,14 +50,19 @@ where
     C: Send + 'static,
     E: Send + 'static,
 {
-    fn stop(&self, stop: Stop, within: Duration) {
-        self.request_stop(stop, within);
+    fn brake(&self) -> Brake {
+        self.stopper()
     }
 
-    fn shutdown(self: Box<Self>, stop: Stop, within: Duration) -> Reporting {
+    fn shutdown(self: Box<Self>, wish: Wish) -> Reporting {
         Box::pin(async move {
-            ChildReport::Module(ModuleHandle::shutdown_within(*self, stop, within).await)
+            let Wish { stop, .. } = wish;
+            ChildReport::Module(ModuleHandle::shutdown_within(*self, stop, wish.left()).await)
         })
+    }
+
+    fn let_go(&self) {
+        self.stop(Stop::Drain);
     }
 
     fn status(&self) -> ChildStatus {
