@@ -1,170 +1,22 @@
-//! Supervision where more goes wrong than one message: panics in hooks and destructors,
-//! siblings that wait for each other, a supervisor that is late, and settings without an end.
+//! Supervision where it is not a message that goes wrong: a supervisor that is late or
+//! left alone, siblings that wait for each other, and settings without an end.
 
-use std::{
-    sync::atomic::{AtomicUsize, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
 use spark_channel::{
-    Backoff, Child, ModuleState, NativeHandler, Restart, SparkChannelError,
-    SparkGenericModuleDispatcher, Stop, StopReason, Strategy, Supervisor, SupervisorEnd,
+    Backoff, Child, ModuleState, NativeHandler, SparkChannelError, Stop, StopReason, Strategy,
+    Supervisor, SupervisorEnd,
 };
 use tokio::{runtime, time::Instant};
 
 use crate::{
-    support::{Gate, Log, Runner, job, queued, reason, within},
+    support::{Gate, Runner, job, queued, reason, within},
     world::*,
 };
 
 mod support;
 #[path = "supervision/world.rs"]
 mod world;
-
-// --- panics outside of messages
-
-#[derive(Clone, Copy, PartialEq)]
-enum Panics {
-    Stopped,
-    Dropped,
-    GivenBack,
-}
-
-/// Panics in one of its hooks, or in its destructor, each time.
-struct Rude {
-    panics: Panics,
-    generation: usize,
-    log: Log,
-}
-
-impl Rude {
-    fn child(panics: Panics, log: &Log) -> Child<Self> {
-        let (generations, log) = (AtomicUsize::new(0), log.clone());
-        let make = move || Self {
-            panics,
-            generation: generations.fetch_add(1, Ordering::Relaxed) + 1,
-            log: log.clone(),
-        };
-        Child::new(make).name("rude")
-    }
-
-    fn panic_at(&self, at: Panics) {
-        assert!(self.panics != at, "told to panic");
-    }
-}
-
-impl NativeHandler for Rude {
-    type Message = &'static str;
-    type Response = (usize, usize);
-    type Error = eyre::Report;
-
-    async fn handle_request(&mut self, message: &'static str) -> eyre::Result<(usize, usize)> {
-        assert!(message != "panic", "told to panic");
-        Ok((self.generation, 1))
-    }
-
-    async fn handle_command(&mut self, message: &'static str) -> eyre::Result<()> {
-        self.log.push(message);
-        Ok(())
-    }
-
-    async fn stopped(&mut self) {
-        tokio::task::yield_now().await;
-        self.panic_at(Panics::Stopped);
-    }
-
-    async fn undelivered(&mut self, command: &'static str) {
-        self.log.push(format!("undelivered {command}"));
-        self.panic_at(Panics::GivenBack);
-    }
-}
-
-impl Drop for Rude {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            self.panic_at(Panics::Dropped);
-        }
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_sibling_that_panics_while_it_leaves_comes_back_with_the_others() {
-    for panics in [Panics::Stopped, Panics::Dropped] {
-        let world = World::new();
-        let mut tree = at_once(Strategy::OneForAll);
-        let a = tree.child(world.child("a"));
-        let rude = tree.child(Rude::child(panics, &world.log));
-        let tree = tree.spawn();
-        all_up(&[a.clone(), rude.clone()]).await;
-
-        crash(&a).await;
-        settled().await;
-
-        assert_eq!(all_up(&[a, rude]).await, [2, 2]);
-        let report = within(tree.shutdown(Stop::Drain)).await;
-        // The sibling's own panic is not one more failure.
-        assert_eq!(report.restarts, 1);
-        assert_eq!(module(&report, 1).stats.accounted(), 2);
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_handler_whose_destructor_panics_is_replaced_all_the_same() {
-    let log = Log::default();
-    let mut tree = at_once(Strategy::OneForOne);
-    let rude = tree.child(Rude::child(Panics::Dropped, &log));
-    let tree = tree.spawn();
-
-    for generation in 1..5 {
-        assert_eq!(ask(&rude).await.0, generation);
-        crash(&rude).await;
-    }
-
-    let report = within(tree.shutdown(Stop::Drain)).await;
-    assert_eq!(module(&report, 0).stats.accounted(), 8);
-}
-
-#[tokio::test(start_paused = true)]
-async fn each_command_is_given_back_once_though_taking_it_back_panics() {
-    let log = Log::default();
-    let mut tree = Supervisor::new("tree", Strategy::OneForOne);
-    let rude = tree.child(Rude::child(Panics::GivenBack, &log));
-    let tree = tree.spawn();
-    crash(&rude).await;
-    for command in ["one", "two", "three"] {
-        rude.try_command(command).expect("room");
-    }
-
-    let report = within(tree.shutdown(Stop::AfterCurrent)).await;
-
-    assert_eq!(
-        log.lines(),
-        ["undelivered one", "undelivered two", "undelivered three"]
-    );
-    let stats = module(&report, 0).stats;
-    assert_eq!((stats.undelivered, stats.accounted()), (3, 4));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_factory_that_panics_for_what_is_given_back_loses_no_account() {
-    let world = World::new();
-    let mut tree = Supervisor::new("tree", Strategy::OneForOne);
-    let child = tree.child(world.child("a"));
-    let tree = tree.spawn();
-    crash(&child).await;
-    world.will_be_ill("a", Start::PanicsInTheFactory, 2);
-    for command in ["one", "two", "three"] {
-        child.try_command(command).expect("room");
-    }
-    world.news();
-
-    let report = within(tree.shutdown(Stop::AfterCurrent)).await;
-
-    let lines = ["a undelivered three", "a stops", "a dropped"];
-    assert_eq!(world.news(), lines);
-    let stats = module(&report, 0).stats;
-    assert_eq!((stats.undelivered, stats.accounted()), (3, 4));
-}
 
 // --- a supervisor that is late
 
@@ -373,29 +225,6 @@ async fn a_tree_drains_without_starting_what_has_nothing_to_handle() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn replicas_that_wait_for_their_restart_drain_all_they_have_between_them() {
-    for _ in 0..200 {
-        let mut tree = Supervisor::new("tree", Strategy::OneForAll).unlimited();
-        let pool = tree.child(Child::pool(2, || Runner));
-        let tree = tree.spawn();
-        let crashed = within(pool.request(job(async { panic!("told to panic") }))).await;
-        assert!(crashed.is_err());
-        for _ in 0..20 {
-            pool.try_command(job(async {
-                tokio::task::yield_now().await;
-                Ok(1)
-            }))
-            .expect("room");
-        }
-
-        let report = within(tree.shutdown(Stop::Drain)).await;
-
-        let stats = module(&report, 0).stats;
-        assert_eq!((stats.undelivered, stats.handled), (0, 20));
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_wait_that_is_given_up_stops_the_tree() {
     let world = World::new();
@@ -459,71 +288,4 @@ async fn a_runtime_that_ends_ends_its_trees_for_whoever_watches() {
     for watch in watches {
         within(watch).await;
     }
-}
-
-// --- kinds, once more
-
-#[tokio::test(start_paused = true)]
-async fn a_child_that_has_ended_for_good_stays_so_when_its_supervisor_is_restarted() {
-    let world = World::new();
-    let mut outer = at_once(Strategy::OneForOne);
-    let mut inner = at_once(Strategy::OneForOne).intensity(0, SECOND);
-    let temporary = inner.child(world.child("t").restart(Restart::Temporary));
-    let permanent = inner.child(world.child("p"));
-    outer.supervisor(inner);
-    let outer = outer.spawn();
-    ask(&permanent).await;
-    crash(&temporary).await;
-    settled().await;
-
-    crash(&permanent).await;
-
-    assert_eq!(ask(&permanent).await.0, 2);
-    assert!(temporary.is_closed());
-    let report = within(outer.shutdown(Stop::Drain)).await;
-    assert_eq!(report.restarts, 1);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn callers_beside_each_other_are_all_answered_while_everything_restarts() {
-    type Runners = SparkGenericModuleDispatcher<support::Job, u64>;
-
-    async fn call(to: [Runners; 2], caller: usize) -> [u64; 2] {
-        let mut accepted = [0, 0];
-        for round in 0..300 {
-            let which = (caller + round) % 2;
-            let work = if round % 29 == caller {
-                job(async { panic!("told to panic") })
-            } else if round % 3 == 0 {
-                job(async {
-                    tokio::task::yield_now().await;
-                    Ok(1)
-                })
-            } else {
-                job(async { Ok(2) })
-            };
-            // The answer may be a panic; that there is one is the point.
-            let _ = within(to[which].request(work)).await;
-            accepted[which] += 1;
-        }
-        accepted
-    }
-
-    let mut tree = at_once(Strategy::OneForAll).unlimited();
-    let runners = ["a", "b"].map(|name| tree.child(Child::new(|| Runner).name(name)));
-    let tree = tree.spawn();
-    let callers: Vec<_> = (0..4)
-        .map(|caller| tokio::spawn(call(runners.clone(), caller)))
-        .collect();
-    let mut accepted = [0, 0];
-    for caller in callers {
-        let its = within(caller).await.expect("no panic");
-        accepted = [accepted[0] + its[0], accepted[1] + its[1]];
-    }
-
-    let report = within(tree.shutdown(Stop::Drain)).await;
-
-    let accounted = [0, 1].map(|child| module(&report, child).stats.accounted());
-    assert_eq!(accounted, accepted);
-    assert!(report.restarts > 10);
 }

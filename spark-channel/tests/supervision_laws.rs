@@ -130,7 +130,7 @@ fn plan() -> impl Strategy<Value = Plan> {
         0_usize..3,
         prop_oneof![Just(3_usize), Just(1_000)],
         2_u64..9,
-        0_u8..6,
+        0_u8..7,
         prop::collection::vec(step, 0..60),
         stop,
     )
@@ -269,6 +269,7 @@ fn build(plan: &Plan) -> (Supervisor, Vec<Dispatcher>) {
             1 => child.least_loaded(),
             2 => child.by_key(|message| *message as u8),
             3 => child.without_direct_calls(),
+            4 => child.broadcast(),
             _ => child,
         };
         let inside = number < plan.nested;

@@ -11,8 +11,9 @@ use std::{
 };
 
 use spark_channel::{
-    Backoff, Child, ChildReport, NativeHandler, Report, SparkChannelError,
-    SparkGenericModuleDispatcher, Strategy, Supervisor, SupervisorReport,
+    Backoff, Child, ChildReport, NativeHandler, Report, SparkChannelCancellationToken,
+    SparkChannelError, SparkGenericModuleDispatcher, SparkGenericModuleMessage, Strategy,
+    Supervisor, SupervisorReport,
 };
 
 use crate::support::{Gate, Log, reason, within};
@@ -199,6 +200,14 @@ pub(crate) async fn crash(dispatcher: &Dispatcher) {
     let crashed = within(dispatcher.request("panic")).await;
     let text = "told to panic".into();
     assert_eq!(reason(crashed), SparkChannelError::Panicked { text });
+}
+
+/// Sends a shutdown message.
+pub(crate) fn shutdown(child: &Dispatcher) -> SparkChannelCancellationToken {
+    let token = SparkChannelCancellationToken::new();
+    let message = SparkGenericModuleMessage::Shutdown(token.clone());
+    assert!(child.sender.try_send(message).is_ok(), "room");
+    token
 }
 
 pub(crate) fn module(report: &SupervisorReport, index: usize) -> &Report {
