@@ -74,7 +74,7 @@ pub use crate::{
         ViaAsyncTrait,
     },
     listener::{SparkGenericModuleMessage, run_module_server},
-    module::{HandleOf, ModuleBuilder, module, pool, spawn_module, spawn_pool},
+    module::{DispatcherOf, HandleOf, ModuleBuilder, module, pool, spawn_module, spawn_pool},
     module_tasks::{ModuleTasks, TaskStats},
     oversight::Restart,
     reader_writer::{

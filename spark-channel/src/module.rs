@@ -161,6 +161,14 @@ pub type HandleOf<H, C = SparkChannelCancellationToken> = ModuleHandle<
     <H as NativeHandler>::Error,
 >;
 
+/// The dispatcher of a module whose handler is `H`, for the fields of those who call it.
+pub type DispatcherOf<H, C = SparkChannelCancellationToken> = SparkGenericModuleDispatcher<
+    <H as NativeHandler>::Message,
+    <H as NativeHandler>::Response,
+    C,
+    <H as NativeHandler>::Error,
+>;
+
 enum Start<H> {
     One(H),
     Pool(NonZeroUsize, Factory<H>),
