@@ -18,6 +18,7 @@ mod report;
 mod streak;
 mod supervisor;
 
+pub(crate) use self::report::modules_of;
 pub use self::{
     child::Child,
     policy::{Backoff, Strategy},

@@ -19,6 +19,7 @@ use self::{
 use crate::{
     ChildReport, ChildStatus, ModuleHandle, Report, SparkChannelCancellationToken,
     SparkGenericModuleDispatcher, Stop, Supervisor, WeakDispatcher, stop::Wish,
+    supervision::modules_of,
 };
 
 /// Modules that belong together: found by name, and stopped as one.
@@ -342,5 +343,15 @@ impl fmt::Debug for System {
             .field("name", &self.name())
             .field("modules", &self.modules().len())
             .finish_non_exhaustive()
+    }
+}
+
+// === impl SystemReport ===
+
+impl SystemReport {
+    /// The reports of all modules, also of those below supervisors, in the order they
+    /// were given to the system.
+    pub fn modules(&self) -> impl Iterator<Item = &Report> {
+        modules_of(&self.trees)
     }
 }

@@ -333,6 +333,8 @@ async fn a_shutdown_stops_the_last_first_and_reports_on_all() {
     assert_eq!(order, ["of third", "second", "of first"]);
     let names: Vec<_> = report.trees.iter().map(ChildReport::name).collect();
     assert_eq!(names, ["first", "second", "third"]);
+    let modules: Vec<_> = report.modules().map(|module| &*module.module).collect();
+    assert_eq!(modules, ["of first", "second", "of third"]);
     assert_eq!((&*report.system, report.deadline_passed), ("shop", false));
 }
 

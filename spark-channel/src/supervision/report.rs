@@ -88,18 +88,7 @@ pub struct ChildStatus {
 impl SupervisorReport {
     /// The reports of all modules below, in the order they were added.
     pub fn modules(&self) -> impl Iterator<Item = &Report> {
-        let mut modules = Vec::new();
-        self.collect_modules(&mut modules);
-        modules.into_iter()
-    }
-
-    fn collect_modules<'a>(&'a self, into: &mut Vec<&'a Report>) {
-        for child in &self.children {
-            match child {
-                ChildReport::Module(report) => into.push(report),
-                ChildReport::Supervisor(report) => report.collect_modules(into),
-            }
-        }
+        modules_of(&self.children)
     }
 }
 
@@ -137,4 +126,17 @@ impl From<Option<Exit>> for ChildFailure {
             Some(Exit::Recalled) | None => Self::Lost,
         }
     }
+}
+
+/// The reports of all modules of `children`, and of those below.
+pub(crate) fn modules_of(children: &[ChildReport]) -> impl Iterator<Item = &Report> {
+    let mut modules = Vec::new();
+    let mut waiting: Vec<_> = children.iter().rev().collect();
+    while let Some(child) = waiting.pop() {
+        match child {
+            ChildReport::Module(report) => modules.push(report),
+            ChildReport::Supervisor(report) => waiting.extend(report.children.iter().rev()),
+        }
+    }
+    modules.into_iter()
 }
