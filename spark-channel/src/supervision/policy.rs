@@ -3,6 +3,13 @@
 use std::time::Duration;
 
 /// Which children a supervisor restarts when one fails.
+///
+/// Addresses survive a restart, so a child that only holds another's dispatcher need not
+/// restart with it. With [`OneForAll`](Self::OneForAll) and
+/// [`RestForOne`](Self::RestForOne) nobody starts before everybody who has to leave has
+/// left: a child whose message waits for the one that failed is held up until its call
+/// times out, or its [`shutdown_timeout`](crate::Child::shutdown_timeout) is over and the
+/// handler is dropped. Give calls between such children a short deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Strategy {
     /// The one that failed; of a pool, the replica that failed.
