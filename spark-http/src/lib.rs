@@ -32,3 +32,8 @@ pub use crate::{
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct WorkspaceReadme;
+
+/// The last page of the guide, which needs this crate.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guide/http.md")]
+struct Guide;
