@@ -17,10 +17,11 @@ use tokio::{
 use crate::{
     Reply, SparkChannelCancellationToken, SparkChannelError, SparkGenericModuleDispatcher,
     SparkGenericModuleMessage, Stage,
+    classes::{Intake, Unaccepted},
     clock::Moment,
     deadlock::Edge,
     dispatcher::Envelope,
-    request::{self, Admission, Caller, Limit, Timer, earlier},
+    request::{self, Admission, Admitted, Caller, Limit, Timer, earlier},
 };
 
 pin_project! {
@@ -51,7 +52,8 @@ impl<M, R, C, E> SparkGenericModuleDispatcher<M, R, C, E> {
     ///
     /// The message is sent as a command: it is counted as handled once its handler has
     /// returned, whether or not that has answered yet. `make` is called when the message
-    /// has its place in the mailbox. Unlike a request, a message whose caller has gone
+    /// has its place in the mailbox; with [classes](crate::ModuleBuilder::classify), before that,
+    /// and the message is never conflated. Unlike a request, a message whose caller has gone
     /// while it was queued is still handled; [`Reply::is_closed`] tells.
     ///
     /// Inside of a handler, a module that waits for this one is a deadlock, as for a request;
@@ -154,27 +156,76 @@ where
             if request::has_passed(*this.deadline, dispatcher) {
                 return Poll::Ready(Err(not_admitted(dispatcher)));
             }
+            if let Some(intake) = dispatcher.intake() {
+                return self.offer(intake, cx);
+            }
             match dispatcher.try_admit() {
                 Ok(permit) => {
                     self.place(permit);
                     return Poll::Ready(Ok(()));
                 }
                 Err(SparkChannelError::Full) => {
-                    *this.admission = Some(Box::pin(dispatcher.sender.reserve()));
+                    *this.admission = Some(dispatcher.place());
                 }
                 Err(reason) => return Poll::Ready(Err(dispatcher.refuse(reason, ()).reason)),
             }
         }
+        self.poll_admission(cx)
+    }
+
+    /// Puts the message into its class, or waits for room there.
+    fn offer(
+        mut self: Pin<&mut Self>,
+        intake: &'a Intake<M, R, C, E>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), SparkChannelError>> {
+        let dispatcher = self.dispatcher;
+        if dispatcher.is_stopping() {
+            let reason = dispatcher.closed_reason();
+            return Poll::Ready(Err(dispatcher.refuse(reason, ()).reason));
+        }
+        let message = self.as_mut().make();
+        let class = intake.class_of(&message);
+        let command = SparkGenericModuleMessage::Command(message);
+        // Without its key: somebody waits for it.
+        match intake.classes.offer(&class, command, None) {
+            Ok(()) => {
+                *self.project().edge = None;
+                Poll::Ready(Ok(()))
+            }
+            Err(Unaccepted::Wait(command, line)) => {
+                *self.as_mut().project().admission = Some(Box::pin(async move {
+                    let place = intake.classes.room(line).await?;
+                    place.fill(command, None).map_err(drop)?;
+                    Ok(Admitted::Entered)
+                }));
+                self.poll_admission(cx)
+            }
+            Err(unaccepted) => Poll::Ready(Err(dispatcher.unaccepted(unaccepted).reason)),
+        }
+    }
+
+    fn poll_admission(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), SparkChannelError>> {
+        let dispatcher = self.dispatcher;
         let this = self.as_mut().project();
         let Some(admission) = this.admission else {
             unreachable!("it waits for a place");
         };
         match admission.as_mut().poll(cx) {
-            Poll::Ready(Ok(permit)) => {
+            Poll::Ready(Ok(Admitted::Place(permit))) => {
                 self.place(permit);
                 Poll::Ready(Ok(()))
             }
-            Poll::Ready(Err(_)) => {
+            Poll::Ready(Ok(Admitted::Sent(_))) => unreachable!("only a request is sent"),
+            Poll::Ready(Ok(Admitted::Entered)) => {
+                *this.admission = None;
+                *this.edge = None;
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(())) => {
                 let reason = dispatcher.closed_reason();
                 Poll::Ready(Err(dispatcher.refuse(reason, ()).reason))
             }
@@ -188,17 +239,24 @@ where
         }
     }
 
-    fn place(self: Pin<&mut Self>, permit: Permit<'a, Envelope<M, R, C, E>>) {
-        let this = self.project();
+    fn place(mut self: Pin<&mut Self>, permit: Permit<'a, Envelope<M, R, C, E>>) {
+        let this = self.as_mut().project();
         *this.admission = None;
         // Who will have the slot is not known from here on.
         *this.edge = None;
+        permit.send(SparkGenericModuleMessage::Command(self.make()));
+    }
+
+    /// Makes the message, and the slot to wait for.
+    fn make(self: Pin<&mut Self>) -> M {
+        let this = self.project();
         let Some(make) = this.make.take() else {
             unreachable!("a message is made once");
         };
         let (reply, answer) = Reply::new(*this.deadline, request::span(this.dispatcher.name()));
-        permit.send(SparkGenericModuleMessage::Command(make(reply)));
+        let message = make(reply);
         *this.answer = Some(answer);
+        message
     }
 }
 
@@ -214,12 +272,13 @@ where
     type Output = Result<T, F>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, F>> {
-        if self.answer.is_none()
+        if (self.answer.is_none() || self.admission.is_some())
             && let Err(reason) = ready!(self.as_mut().poll_send(cx))
         {
             let this = self.project();
             *this.admission = None;
             *this.make = None;
+            *this.answer = None;
             *this.edge = None;
             return Poll::Ready(Err(reason.into()));
         }

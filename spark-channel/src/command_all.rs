@@ -5,8 +5,8 @@ use std::{fmt, future::Future};
 use tokio::sync::mpsc::{PermitIterator, error::TrySendError};
 
 use crate::{
-    SparkChannelError, SparkGenericModuleDispatcher, SparkGenericModuleMessage, Stage, current,
-    dispatcher::Envelope,
+    Refused, SparkChannelError, SparkGenericModuleDispatcher, SparkGenericModuleMessage, Stage,
+    current, dispatcher::Envelope,
 };
 
 /// A batch of commands of which not all were accepted.
@@ -68,6 +68,18 @@ impl<M, R, C, E> SparkGenericModuleDispatcher<M, R, C, E> {
         let group_max = (self.sender.max_capacity() / 2).clamp(1, GROUP_MAX);
         async move {
             let mut accepted = 0;
+            if let Some(intake) = self.intake() {
+                while let Some(command) = commands.next() {
+                    let sent = self.command_by_class(intake, command.into()).await;
+                    if let Err(Refused { message, reason }) = sent {
+                        let mut refused = self.refuse_batch(accepted, commands, reason);
+                        refused.messages.insert(0, message);
+                        return Err(refused);
+                    }
+                    accepted += 1;
+                }
+                return Ok(accepted);
+            }
             while let Some(first) = commands.next() {
                 let more = commands.size_hint().0.min(group_max - 1);
                 let permits = match self.admit_group(1 + more).await {

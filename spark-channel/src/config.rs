@@ -3,7 +3,8 @@
 use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use crate::{
-    Deadlocks, IntoHandler, NativeHandler, control::Control, oversight::Oversight, readers::Readers,
+    Deadlocks, IntoHandler, NativeHandler, Overflow, control::Control, oversight::Oversight,
+    readers::Readers,
 };
 
 /// What becomes of a module whose handler panicked.
@@ -28,6 +29,7 @@ pub(crate) struct Config {
     /// What the module is named after if it is given no name.
     type_name: &'static str,
     pub(crate) capacity: usize,
+    pub(crate) overflow: Overflow,
     pub(crate) default_timeout: Option<Duration>,
     pub(crate) shutdown_timeout: Duration,
     pub(crate) drop_abandoned: bool,
@@ -76,6 +78,7 @@ impl Config {
             name: None,
             type_name: std::any::type_name::<H>(),
             capacity: 64,
+            overflow: Overflow::Wait,
             default_timeout: None,
             shutdown_timeout: Duration::from_secs(15),
             drop_abandoned: false,

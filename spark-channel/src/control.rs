@@ -52,6 +52,10 @@ pub(crate) struct Control {
     pub(crate) readers: Option<Box<Readers>>,
     /// Sends refused because the mailbox was full or the module stopping.
     rejected: AtomicU64,
+    /// Accepted, and then dropped because their class was full.
+    dropped: AtomicU64,
+    /// Accepted, and then replaced by a newer message with the same key.
+    conflated: AtomicU64,
     /// Messages in the queues of replicas, behind the mailbox.
     at_replicas: AtomicUsize,
     stop: AtomicU8,
@@ -111,6 +115,8 @@ impl Control {
             slots: (0..replicas).map(|_| Arc::default()).collect(),
             readers: None,
             rejected: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+            conflated: AtomicU64::new(0),
             at_replicas: AtomicUsize::new(0),
             stop: AtomicU8::new(0),
             cut_off: AtomicBool::new(false),
@@ -315,12 +321,22 @@ impl Control {
         self.at_replicas.load(Ordering::Relaxed)
     }
 
+    pub(crate) fn count_dropped(&self) {
+        self.dropped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_conflated(&self) {
+        self.conflated.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn stats(&self, depth: usize) -> Stats {
         let depth = depth + self.waiting_at_replicas();
         let mut stats = Stats {
             depth,
             capacity: self.capacity,
             rejected: self.rejected.load(Ordering::Relaxed),
+            dropped: self.dropped.load(Ordering::Relaxed),
+            conflated: self.conflated.load(Ordering::Relaxed),
             ..Stats::default()
         };
         for slot in &self.slots {

@@ -1,13 +1,19 @@
 //! The caller's end of a module.
 
+mod classified;
+
 use std::{fmt, future::Future, sync::Arc};
 
 use tokio::sync::mpsc::{self, Permit, error::TrySendError};
 
 use crate::{
     IntoResult, Refused, Request, SparkChannelCancellationToken, SparkChannelError,
-    SparkGenericModuleMessage, Stage, Stats, Watch, control::Control, current, deadlock,
+    SparkGenericModuleMessage, Stage, Stats, Watch,
+    classes::Intake,
+    control::Control,
+    current, deadlock,
     direct::DirectCalls,
+    request::{Admission, Admitted},
 };
 
 /// The caller's end of a module: cheap to clone, and to share between tasks.
@@ -29,6 +35,8 @@ pub struct SparkGenericModuleDispatcher<
         mpsc::Sender<SparkGenericModuleMessage<Message, Response, CancellationToken, Error>>,
     control: Option<Arc<Control>>,
     direct: Option<Direct<Message, Response, Error>>,
+    /// What it sends to instead of the mailbox, if the module has classes.
+    intake: Option<Arc<Intake<Message, Response, CancellationToken, Error>>>,
 }
 
 /// A dispatcher that does not keep its module alive.
@@ -42,6 +50,8 @@ pub struct WeakDispatcher<
         mpsc::WeakSender<SparkGenericModuleMessage<Message, Response, CancellationToken, Error>>,
     control: Option<Arc<Control>>,
     direct: Option<Direct<Message, Response, Error>>,
+    /// What it sends to instead of the mailbox, if the module has classes.
+    intake: Option<Arc<Intake<Message, Response, CancellationToken, Error>>>,
 }
 
 /// Where the worker of an idle module lies.
@@ -60,6 +70,7 @@ impl<M, R, C, E> SparkGenericModuleDispatcher<M, R, C, E> {
             sender,
             control: None,
             direct: None,
+            intake: None,
         }
     }
 
@@ -67,11 +78,13 @@ impl<M, R, C, E> SparkGenericModuleDispatcher<M, R, C, E> {
         sender: mpsc::Sender<SparkGenericModuleMessage<M, R, C, E>>,
         control: Arc<Control>,
         direct: Option<Arc<dyn DirectCalls<M, R, E>>>,
+        intake: Option<Arc<Intake<M, R, C, E>>>,
     ) -> Self {
         Self {
             sender,
             control: Some(control),
             direct,
+            intake,
         }
     }
 
@@ -148,6 +161,9 @@ impl<M, R, C, E> SparkGenericModuleDispatcher<M, R, C, E> {
     pub fn command(&self, command: impl Into<M>) -> impl Future<Output = Result<(), Refused<M>>> {
         let command = command.into();
         async move {
+            if let Some(intake) = &self.intake {
+                return self.command_by_class(intake, command).await;
+            }
             match self.try_admit() {
                 Ok(permit) => {
                     permit.send(SparkGenericModuleMessage::Command(command));
@@ -167,6 +183,9 @@ impl<M, R, C, E> SparkGenericModuleDispatcher<M, R, C, E> {
     /// [`Closed`](SparkChannelError::Closed).
     pub fn try_command(&self, command: impl Into<M>) -> Result<(), Refused<M>> {
         let command = command.into();
+        if let Some(intake) = &self.intake {
+            return self.try_command_by_class(intake, command);
+        }
         match self.try_admit() {
             Ok(permit) => {
                 permit.send(SparkGenericModuleMessage::Command(command));
@@ -209,7 +228,7 @@ impl<M, R, C, E> SparkGenericModuleDispatcher<M, R, C, E> {
     /// Whether the module has stopped accepting messages.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.sender.is_closed() || self.control.as_ref().is_some_and(|c| c.is_stopping())
+        self.sender.is_closed() || self.is_stopping()
     }
 
     /// The module's name; `None` for a dispatcher made with [`new`](Self::new).
@@ -221,8 +240,10 @@ impl<M, R, C, E> SparkGenericModuleDispatcher<M, R, C, E> {
     /// What the module has counted; `None` for a dispatcher made with [`new`](Self::new).
     #[must_use]
     pub fn stats(&self) -> Option<Stats> {
-        let capacity = self.sender.max_capacity();
-        let depth = capacity - self.sender.capacity();
+        let depth = match &self.intake {
+            Some(intake) => intake.classes.len(),
+            None => self.sender.max_capacity() - self.sender.capacity(),
+        };
         self.control.as_ref().map(|control| control.stats(depth))
     }
 
@@ -233,6 +254,7 @@ impl<M, R, C, E> SparkGenericModuleDispatcher<M, R, C, E> {
             sender: self.sender.downgrade(),
             control: self.control.clone(),
             direct: self.direct.clone(),
+            intake: self.intake.clone(),
         }
     }
 
@@ -252,15 +274,38 @@ impl<M, R, C, E> SparkGenericModuleDispatcher<M, R, C, E> {
         self.direct.as_deref()
     }
 
+    pub(crate) fn intake(&self) -> Option<&Intake<M, R, C, E>> {
+        self.intake.as_deref()
+    }
+
+    #[inline]
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.control.as_ref().is_some_and(|c| c.is_stopping())
+    }
+
     /// A place in the mailbox, if there is one now. Counts nothing.
     pub(crate) fn try_admit(&self) -> Result<Permit<'_, Envelope<M, R, C, E>>, SparkChannelError> {
-        if self.control.as_ref().is_some_and(|c| c.is_stopping()) {
+        if self.is_stopping() {
             return Err(self.closed_reason());
         }
         // Fair: permits are handed to those who wait before any can be had here.
         self.sender.try_reserve().map_err(|error| match error {
             TrySendError::Full(()) => SparkChannelError::Full,
             TrySendError::Closed(()) => self.closed_reason(),
+        })
+    }
+
+    /// Waits for a place in the mailbox.
+    pub(crate) fn place(&self) -> Admission<'_, M, R, C, E>
+    where
+        M: Send,
+        R: Send,
+        C: Send,
+        E: Send,
+    {
+        Box::pin(async {
+            let reserved = self.sender.reserve().await;
+            reserved.map(Admitted::Place).map_err(drop)
         })
     }
 
@@ -314,6 +359,7 @@ impl<M, R, C, E> Clone for SparkGenericModuleDispatcher<M, R, C, E> {
             sender: self.sender.clone(),
             control: self.control.clone(),
             direct: self.direct.clone(),
+            intake: self.intake.clone(),
         }
     }
 }
@@ -337,6 +383,7 @@ impl<M, R, C, E> WeakDispatcher<M, R, C, E> {
             sender: self.sender.upgrade()?,
             control: self.control.clone(),
             direct: self.direct.clone(),
+            intake: self.intake.clone(),
         })
     }
 
@@ -389,6 +436,7 @@ impl<M, R, C, E> Clone for WeakDispatcher<M, R, C, E> {
             sender: self.sender.clone(),
             control: self.control.clone(),
             direct: self.direct.clone(),
+            intake: self.intake.clone(),
         }
     }
 }

@@ -31,6 +31,10 @@ pub enum SparkChannelError {
     /// The mailbox is at its bound and the caller did not want to wait.
     #[error("mailbox full")]
     Full,
+    /// The request was accepted and then dropped, before it started, by the
+    /// [`Overflow`](crate::Overflow) policy of a class that was full.
+    #[error("request was dropped from a full mailbox")]
+    Overflowed,
     /// The deadline passed first.
     #[error("deadline passed while the request was {stage}")]
     TimedOut {
@@ -127,13 +131,14 @@ impl SparkChannelError {
     /// Whether the same call through the same dispatcher may succeed later, and
     /// repeating it cannot do its work twice.
     ///
-    /// True for [`Full`](Self::Full), and for [`TimedOut`](Self::TimedOut) before
-    /// the handler started.
+    /// True for [`Full`](Self::Full) and [`Overflowed`](Self::Overflowed), and for
+    /// [`TimedOut`](Self::TimedOut) before the handler started.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
         matches!(
             self,
             Self::Full
+                | Self::Overflowed
                 | Self::TimedOut {
                     stage: Stage::NotAdmitted | Stage::Queued
                 }
@@ -147,7 +152,11 @@ impl SparkChannelError {
     #[must_use]
     pub const fn never_started(&self) -> bool {
         match self {
-            Self::Closed | Self::ShuttingDown | Self::Full | Self::WouldDeadlock { .. } => true,
+            Self::Closed
+            | Self::ShuttingDown
+            | Self::Full
+            | Self::Overflowed
+            | Self::WouldDeadlock { .. } => true,
             Self::TimedOut { stage } => matches!(stage, Stage::NotAdmitted | Stage::Queued),
             Self::Cancelled
             | Self::Panicked { .. }

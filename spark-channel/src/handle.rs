@@ -8,8 +8,8 @@ use tokio::{
 };
 
 use crate::{
-    DeathNotice, Report, SparkChannelCancellationToken, SparkGenericModuleDispatcher, Stats, Stop,
-    StopReason, Watch, WeakDispatcher,
+    ClassStats, DeathNotice, Report, SparkChannelCancellationToken, SparkGenericModuleDispatcher,
+    Stats, Stop, StopReason, Watch, WeakDispatcher,
     clock::Length,
     control::Control,
     run_loop::announce,
@@ -79,6 +79,13 @@ impl<M, R, C, E> ModuleHandle<M, R, C, E> {
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.dispatcher.stats().unwrap_or_default()
+    }
+
+    /// What the module has counted of each class of messages; see
+    /// [`SparkGenericModuleDispatcher::class_stats`].
+    #[must_use]
+    pub fn class_stats(&self) -> Vec<ClassStats> {
+        self.dispatcher.class_stats()
     }
 
     /// Whether the module has ended.

@@ -11,6 +11,8 @@ mod any_response;
 mod ask_with;
 mod attached;
 mod call;
+mod class;
+mod classes;
 mod clock;
 mod command_all;
 mod config;
@@ -25,6 +27,7 @@ mod error;
 mod guides;
 mod handle;
 mod handler;
+mod inlet;
 #[cfg(feature = "metrics")]
 mod metrics_exporter;
 #[cfg(feature = "macros")]
@@ -63,6 +66,7 @@ pub use crate::{
     call::{Call, TypedRequest},
     callback::{CallbackSender, CallbackWrapper},
     cancellation_token::{SparkChannelCancellationToken, SparkChannelCancellationTrait},
+    class::{Class, ClassStats, Overflow, Priority},
     command_all::RefusedBatch,
     config::{Factory, PanicPolicy},
     deadlock::Deadlocks,

@@ -23,7 +23,7 @@ use crate::{SparkGenericModuleDispatcher, Stats, control::Control};
 ///
 /// | name | kind | what it is |
 /// |---|---|---|
-/// | `spark_module_messages_total` | counter | accepted messages whose fate is known; the label `outcome` says it: `handled`, `panicked`, `interrupted`, `returned`, `undelivered`, `expired`, `abandoned`, `shutdown` |
+/// | `spark_module_messages_total` | counter | accepted messages whose fate is known; the label `outcome` says it: `handled`, `panicked`, `interrupted`, `returned`, `undelivered`, `expired`, `abandoned`, `dropped`, `conflated`, `shutdown` |
 /// | `spark_module_failed_total` | counter | of the handled ones, those that ended with an error |
 /// | `spark_module_rejected_total` | counter | sends that were refused, and so not accepted |
 /// | `spark_module_panics_total` | counter | panics of handlers and hooks |
@@ -219,7 +219,7 @@ impl Gauges {
 
 /// Adds to the counters what has been counted since `before`.
 fn count(module: &Arc<str>, before: &Stats, now: &Stats) {
-    let outcomes: [(&'static str, Field); 8] = [
+    let outcomes: [(&'static str, Field); 10] = [
         ("handled", |stats| stats.handled),
         ("panicked", |stats| stats.panicked),
         ("interrupted", |stats| stats.interrupted),
@@ -227,6 +227,8 @@ fn count(module: &Arc<str>, before: &Stats, now: &Stats) {
         ("undelivered", |stats| stats.undelivered),
         ("expired", |stats| stats.expired),
         ("abandoned", |stats| stats.abandoned),
+        ("dropped", |stats| stats.dropped),
+        ("conflated", |stats| stats.conflated),
         ("shutdown", |stats| stats.shutdowns),
     ];
     for (outcome, field) in outcomes {

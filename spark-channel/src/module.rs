@@ -5,12 +5,14 @@ use std::{fmt, marker::PhantomData, num::NonZeroUsize, sync::Arc, time::Duration
 use tokio::sync::mpsc;
 
 use crate::{
-    Deadlocks, Factory, IntoHandler, ModuleHandle, NativeHandler, PanicPolicy,
+    Class, Deadlocks, Factory, IntoHandler, ModuleHandle, NativeHandler, Overflow, PanicPolicy,
     SparkChannelCancellationToken, SparkChannelCancellationTrait, SparkGenericModuleDispatcher,
+    classes::Classify,
     config::Config,
+    inlet::inlet,
     oversight::Oversight,
     routing::Routing,
-    run_loop::{self, Mailbox, Router, Worker},
+    run_loop::{self, Router, Worker},
 };
 
 /// Starts a module with the default settings; see [`module`] for others.
@@ -83,6 +85,7 @@ where
         config: Config::named_after::<H>(),
         routing: Routing::Shared,
         vacate: None,
+        classify: None,
         token: PhantomData,
     }
 }
@@ -136,6 +139,7 @@ where
         config: Config::named_after::<H>(),
         routing: Routing::Shared,
         vacate: None,
+        classify: None,
         token: PhantomData,
     }
 }
@@ -150,6 +154,7 @@ pub struct ModuleBuilder<H: NativeHandler, C = SparkChannelCancellationToken> {
     /// How a handler that a supervisor has taken out of service lets go of what it
     /// holds.
     vacate: Option<fn(&mut H)>,
+    classify: Option<Classify<H::Message>>,
     token: PhantomData<fn(C)>,
 }
 
@@ -253,6 +258,103 @@ where
         self
     }
 
+    /// What happens to a message that finds the mailbox full. Default: its sender
+    /// [waits](Overflow::Wait).
+    ///
+    /// With [classes](Self::classify), the policy of the default class. It is that of
+    /// the dispatchers: what is sent into the public
+    /// [`sender`](crate::SparkGenericModuleDispatcher::sender) waits in any case, with
+    /// a bound of the same size for itself.
+    pub fn overflow(mut self, overflow: Overflow) -> Self {
+        self.config.overflow = overflow;
+        self
+    }
+
+    /// Sorts messages into classes, each with a bound, an [`Overflow`] policy and a
+    /// [`Priority`](crate::Priority) of its own. Default: one class, taken in order.
+    ///
+    /// `classify` is called for each message that a dispatcher sends, before it is
+    /// accepted; a panic of it is the sender's. What is sent into the public
+    /// [`sender`](crate::SparkGenericModuleDispatcher::sender) belongs to
+    /// [`Class::DEFAULT`] and waits for room. So does a direct call: a module that has a
+    /// message in any class is not idle, so there is nothing to sort it among, and it is
+    /// not asked for its class.
+    ///
+    /// Messages of one dispatcher clone keep their order within a class, and between
+    /// classes of one priority; a [conflated](Class::conflate) command is handled in the
+    /// place of the one it replaced. Between priorities the higher goes first. The
+    /// message being handled is not interrupted, and no message is taken before it
+    /// can be handled: one of priority [`Control`](crate::Priority::Control) waits for
+    /// the running handler and for earlier ones of its kind, never for data.
+    ///
+    /// A [`Shutdown`](crate::SparkGenericModuleMessage::Shutdown) message comes after
+    /// everything accepted before it, in any class.
+    ///
+    /// A module with classes takes its messages one at a time. A pool that chooses the replica sorts what waits in front of it; what a
+    /// replica has been given, it handles in that order.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use spark_channel::{Class, NativeHandler, Overflow, Priority, Stop, module};
+    ///
+    /// enum Ticker { Halt, Quote { symbol: &'static str, cents: u64 } }
+    ///
+    /// const HALT: Class = Class::new("halt").priority(Priority::Control).capacity(4);
+    /// const QUOTES: Class = Class::new("quotes").overflow(Overflow::DropOldest);
+    ///
+    /// #[derive(Default)]
+    /// struct Board(Vec<u64>);
+    ///
+    /// impl NativeHandler for Board {
+    ///     type Message = Ticker;
+    ///     type Response = Vec<u64>;
+    ///     type Error = eyre::Report;
+    ///
+    ///     async fn handle_request(&mut self, _: Ticker) -> eyre::Result<Vec<u64>> {
+    ///         Ok(std::mem::take(&mut self.0))
+    ///     }
+    ///
+    ///     async fn handle_command(&mut self, message: Ticker) -> eyre::Result<()> {
+    ///         match message {
+    ///             Ticker::Halt => self.0.push(0),
+    ///             Ticker::Quote { cents, .. } => self.0.push(cents),
+    ///         }
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> eyre::Result<()> {
+    /// let board = module(Board::default())
+    ///     .classify(|message: &Ticker| match message {
+    ///         Ticker::Halt => HALT,
+    ///         Ticker::Quote { symbol, .. } => QUOTES.conflate(symbol),
+    ///     })
+    ///     .spawn();
+    /// let dispatcher = board.dispatcher();
+    /// for cents in [101, 102, 103] {
+    ///     dispatcher.try_command(Ticker::Quote { symbol: "SPRK", cents })?;
+    /// }
+    /// dispatcher.try_command(Ticker::Quote { symbol: "FIRE", cents: 7 })?;
+    /// // None has been handled yet: the halt goes first, and of SPRK only the last is left.
+    /// dispatcher.try_command(Ticker::Halt)?;
+    /// let seen = dispatcher.request(Ticker::Quote { symbol: "SPRK", cents: 0 }).await?;
+    /// assert_eq!(seen, [0, 103, 7]);
+    ///
+    /// let stats = board.shutdown(Stop::Drain).await.stats;
+    /// assert_eq!((stats.handled, stats.conflated, stats.accounted()), (4, 2, 6));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn classify(
+        mut self,
+        classify: impl Fn(&H::Message) -> Class + Send + Sync + 'static,
+    ) -> Self {
+        self.classify = Some(Arc::new(classify));
+        self
+    }
+
     /// Uses `Token` in [`Shutdown`](crate::SparkGenericModuleMessage::Shutdown) messages.
     /// Default: [`SparkChannelCancellationToken`].
     pub fn cancellation_token<Token>(self) -> ModuleBuilder<H, Token>
@@ -265,6 +367,7 @@ where
             config: self.config,
             routing: self.routing,
             vacate: self.vacate,
+            classify: self.classify,
             token: PhantomData,
         }
     }
@@ -284,7 +387,7 @@ where
             Start::One(handler) => handler,
             Start::Pool(_, factory) => factory(),
         };
-        crate::testing::Driver::build(handler, self.policy, self.config)
+        crate::testing::Driver::build(handler, self.policy, self.config, self.classify)
     }
 
     /// Puts the module under a supervisor: it waits for orders.
@@ -307,61 +410,56 @@ where
             config,
             routing,
             vacate,
+            classify,
             ..
         } = self;
+        let (replicas, is_routed) = match &start {
+            Start::One(_) => (1, false),
+            Start::Pool(replicas, _) => {
+                let replicas = replicas.get();
+                let is_routed = replicas > 1 && !matches!(routing, Routing::Shared);
+                (replicas, is_routed)
+            }
+        };
         let (sender, receiver) = mpsc::channel(config.capacity);
+        let control = config.control(replicas + usize::from(is_routed), config.capacity);
+        let (inlet, intake) = inlet(receiver, &config, classify, &control);
         let mut direct = None;
-        let (control, task) = match start {
+        let task = match start {
             Start::One(handler) => {
-                let control = config.control(1, config.capacity);
                 let start = |mailbox| {
                     let control = Arc::clone(&control);
                     Worker::new(handler, policy, &config, mailbox, control, 0).overseen(0, vacate)
                 };
-                let task = if config.direct_calls {
-                    let (seat, run) = run_loop::seated(start(Mailbox::resting(receiver)));
+                if config.direct_calls {
+                    let (seat, run) = run_loop::seated(start(inlet.resting(&control)));
                     direct = Some(seat);
                     tokio::spawn(run)
                 } else {
-                    tokio::spawn(run_loop::run_one(start(Mailbox::own(receiver))))
+                    tokio::spawn(run_loop::run_one(start(inlet.own(&control))))
+                }
+            }
+            Start::Pool(_, factory) => {
+                let start = |(slot, mailbox)| {
+                    let control = Arc::clone(&control);
+                    Worker::new(factory(), policy.clone(), &config, mailbox, control, slot)
+                        .overseen(slot, vacate)
                 };
-                (control, task)
-            }
-            Start::Pool(replicas, factory)
-                if replicas.get() > 1 && !matches!(routing, Routing::Shared) =>
-            {
-                let replicas = replicas.get();
-                let control = config.control(replicas + 1, config.capacity);
-                let (router, mailboxes) =
-                    Router::new(receiver, routing, replicas, Arc::clone(&control));
-                let workers = (0..)
-                    .zip(mailboxes)
-                    .map(|(slot, mailbox)| {
-                        let control = Arc::clone(&control);
-                        Worker::new(factory(), policy.clone(), &config, mailbox, control, slot)
-                            .overseen(slot, vacate)
-                    })
-                    .collect();
-                (control, tokio::spawn(run_loop::run_routed(workers, router)))
-            }
-            Start::Pool(replicas, factory) => {
-                let control = config.control(replicas.get(), config.capacity);
-                let receiver = Arc::new(tokio::sync::Mutex::new(receiver));
-                let notice = run_loop::stop_at_shutdown(Arc::clone(&control));
-                let workers: Vec<_> = (0..replicas.get())
-                    .map(|slot| {
-                        let mailbox = Mailbox::shared(Arc::clone(&receiver), notice.clone());
-                        let control = Arc::clone(&control);
-                        Worker::new(factory(), policy.clone(), &config, mailbox, control, slot)
-                            .overseen(slot, vacate)
-                    })
-                    .collect();
-                let pool = run_loop::run_pool(workers, Arc::clone(&control));
-                (control, tokio::spawn(pool))
+                if is_routed {
+                    let front = inlet.front(replicas);
+                    let (router, mailboxes) =
+                        Router::new(front, routing, replicas, Arc::clone(&control));
+                    let workers = (0..).zip(mailboxes).map(start).collect();
+                    tokio::spawn(run_loop::run_routed(workers, router))
+                } else {
+                    let mailboxes = inlet.shared(replicas, &control);
+                    let workers = (0..).zip(mailboxes).map(start).collect();
+                    tokio::spawn(run_loop::run_pool(workers, Arc::clone(&control)))
+                }
             }
         };
         let dispatcher =
-            SparkGenericModuleDispatcher::of_module(sender, Arc::clone(&control), direct);
+            SparkGenericModuleDispatcher::of_module(sender, Arc::clone(&control), direct, intake);
         ModuleHandle::new(dispatcher, control, task)
     }
 }
@@ -376,6 +474,7 @@ impl<H: NativeHandler, C> fmt::Debug for ModuleBuilder<H, C> {
             .field("on_panic", &self.policy)
             .field("drop_abandoned", &self.config.drop_abandoned)
             .field("routing", &self.routing)
+            .field("overflow", &self.config.overflow)
             .finish_non_exhaustive()
     }
 }

@@ -1,5 +1,7 @@
 //! The reply slot as a value: kept by a handler, answered later, or passed on.
 
+mod classified;
+
 use std::{
     fmt,
     future::{Future, poll_fn},
@@ -210,6 +212,9 @@ impl<T, E: From<SparkChannelError>> Reply<T, E> {
     ) -> impl Future<Output = ()> {
         let message = message.into();
         async move {
+            if let Some(intake) = other.intake() {
+                return self.forward_by_class(other, intake, message).await;
+            }
             let mut reason = match other.try_admit() {
                 Ok(permit) => return self.place(permit, message),
                 Err(reason) => reason,
@@ -239,6 +244,9 @@ impl<T, E: From<SparkChannelError>> Reply<T, E> {
         message: impl Into<M>,
     ) -> Result<(), Refused<(M, Self)>> {
         let message = message.into();
+        if let Some(intake) = other.intake() {
+            return self.try_forward_by_class(other, intake, message);
+        }
         match other.try_admit() {
             Ok(permit) => {
                 self.place(permit, message);

@@ -21,7 +21,7 @@ use std::{
 use pin_project_lite::pin_project;
 use tokio::{
     sync::{
-        mpsc::{self, Permit},
+        mpsc::Permit,
         oneshot::{self, error::TryRecvError},
     },
     task::unconstrained,
@@ -40,8 +40,13 @@ use crate::{
     direct::{self, Called},
 };
 
+pub(crate) mod classified;
 #[cfg(feature = "tower")]
 mod placed;
+
+use self::classified::Sent;
+#[cfg(feature = "tower")]
+pub(crate) use self::placed::Placed;
 
 pin_project! {
     /// A request on its way: the future of
@@ -77,17 +82,17 @@ pub(crate) enum Limit {
 
 /// A wait for a place in the mailbox. Boxed: tokio's future has no name, and only
 /// a caller that has to wait for a whole mailbox pays for it.
-pub(crate) type Admission<'a, M, R, C, E> = Pin<
-    Box<
-        dyn Future<
-                Output = Result<
-                    Permit<'a, SparkGenericModuleMessage<M, R, C, E>>,
-                    mpsc::error::SendError<()>,
-                >,
-            > + Send
-            + 'a,
-    >,
->;
+pub(crate) type Admission<'a, M, R, C, E> =
+    Pin<Box<dyn Future<Output = Result<Admitted<'a, M, R, C, E>, ()>> + Send + 'a>>;
+
+/// What a wait for a place ends with.
+pub(crate) enum Admitted<'a, M, R, C, E> {
+    Place(Permit<'a, SparkGenericModuleMessage<M, R, C, E>>),
+    /// A request has waited along and is sent.
+    Sent(Sent<R, E>),
+    /// A command has.
+    Entered,
+}
 
 pin_project! {
     #[project = TimerProjection]
@@ -131,11 +136,14 @@ impl<'a, M, R, C, E> Request<'a, M, R, C, E> {
             Ok(edge) => edge,
             Err(reason) => return Err(dispatcher.refuse(reason, message)),
         };
+        let deadline = earlier(caller.inherited, Limit::Default.deadline(dispatcher));
+        if let Some(intake) = dispatcher.intake() {
+            return Self::sent_by_class(dispatcher, intake, message, deadline, edge);
+        }
         let permit = match dispatcher.try_admit() {
             Ok(permit) => permit,
             Err(reason) => return Err(dispatcher.refuse(reason, message)),
         };
-        let deadline = earlier(caller.inherited, Limit::Default.deadline(dispatcher));
         let (stamp, reply) = send(dispatcher, permit, message, deadline, edge.as_ref());
         Ok(Self {
             dispatcher,
@@ -242,6 +250,9 @@ where
                 }
             }
         }
+        if let Some(intake) = dispatcher.intake() {
+            return self.poll_offer(intake, cx);
+        }
         match dispatcher.try_admit() {
             Ok(permit) => {
                 if let Some(message) = this.message.take() {
@@ -258,7 +269,7 @@ where
                 Poll::Ready(None)
             }
             Err(SparkChannelError::Full) => {
-                *this.admission = Some(Box::pin(dispatcher.sender.reserve()));
+                *this.admission = Some(dispatcher.place());
                 self.poll_admission(cx)
             }
             Err(reason) => {
@@ -274,17 +285,17 @@ where
     fn poll_admission(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<R, E>>> {
         let this = self.project();
         let dispatcher = *this.dispatcher;
-        let Some(permit) = this.admission else {
+        let Some(admission) = this.admission else {
             unreachable!("called only with a place to wait for");
         };
         let waits = match (&*this.edge, dispatcher.control()) {
             (Some(edge), Some(control)) => edge.wait_for_room(control, cx.waker()),
             _ => Ok(()),
         };
-        let place = waits.map(|()| permit.as_mut().poll(cx));
-        let reason = match place {
+        let admitted = waits.map(|()| admission.as_mut().poll(cx));
+        let reason = match admitted {
             Err(reason) => reason,
-            Ok(Poll::Ready(Ok(permit))) => {
+            Ok(Poll::Ready(Ok(Admitted::Place(permit)))) => {
                 if let Some(message) = this.message.take() {
                     let (stamp, reply) = send(
                         dispatcher,
@@ -299,7 +310,14 @@ where
                 *this.admission = None;
                 return Poll::Ready(None);
             }
-            Ok(Poll::Ready(Err(_))) => dispatcher.closed_reason(),
+            Ok(Poll::Ready(Ok(Admitted::Sent(sent)))) => {
+                *this.stamp = sent.stamp;
+                *this.reply = Some(sent.reply);
+                *this.admission = None;
+                return Poll::Ready(None);
+            }
+            Ok(Poll::Ready(Ok(Admitted::Entered))) => unreachable!("only a command enters"),
+            Ok(Poll::Ready(Err(()))) => dispatcher.closed_reason(),
             Ok(Poll::Pending) => {
                 let Some(deadline) = *this.deadline else {
                     return Poll::Pending;

@@ -22,9 +22,14 @@ use tokio::{
 use crate::{
     SparkChannelCancellationToken, SparkChannelError, SparkGenericModuleDispatcher, Stage,
     callback::Stamp,
+    classes::Unaccepted,
     clock::Moment,
     deadlock::Edge,
-    request::{self, Admission, Caller, Limit, Timer, earlier},
+    request::{
+        self, Admission, Admitted, Caller, Limit, Timer,
+        classified::{self, Sent},
+        earlier,
+    },
 };
 
 pin_project! {
@@ -39,8 +44,9 @@ pin_project! {
         stage: Progress,
         deadline: Option<Moment>,
         messages: I,
-        // A message that found the mailbox full, and the place it waits for.
-        waiting: Option<(M, Admission<'a, M, R, C, E>, Option<Edge>)>,
+        // A message that found the mailbox full, and the place it waits for; with classes
+        // it waits in there.
+        waiting: Option<(Option<M>, Admission<'a, M, R, C, E>, Option<Edge>)>,
         in_flight: VecDeque<InFlight<R, E>>,
         answers: Vec<Result<R, E>>,
         #[pin]
@@ -219,13 +225,32 @@ where
                     continue;
                 }
             };
+            if let Some(intake) = dispatcher.intake() {
+                let (message, edge) = (message.into(), edge.take());
+                match classified::offer(dispatcher, intake, message, *this.deadline, edge.as_ref())
+                {
+                    Ok(Sent { stamp, reply }) => {
+                        this.in_flight.push_back(InFlight::Sent(stamp, reply, edge));
+                        sent = true;
+                    }
+                    Err(Unaccepted::Wait(wrapped, line)) => {
+                        let place = classified::wait(intake, line, wrapped);
+                        *this.waiting = Some((None, place, edge));
+                        return self.poll_admission(cx).is_ready() || sent;
+                    }
+                    Err(unaccepted) => {
+                        let reason = dispatcher.unaccepted(unaccepted).reason;
+                        this.in_flight.push_back(InFlight::Refused(reason));
+                    }
+                }
+                continue;
+            }
             let more = this.messages.size_hint().0;
             let room = *this.in_flight_max - this.in_flight.len();
             let permits = match dispatcher.try_admit_up_to(room.min(more.saturating_add(1))) {
                 Ok(permits) => permits,
                 Err(SparkChannelError::Full) => {
-                    let place = Box::pin(dispatcher.sender.reserve());
-                    *this.waiting = Some((message.into(), place, edge));
+                    *this.waiting = Some((Some(message.into()), dispatcher.place(), edge));
                     return self.poll_admission(cx).is_ready() || sent;
                 }
                 Err(reason) => {
@@ -272,13 +297,17 @@ where
         }
         let admitted = ready!(place.as_mut().poll(cx));
         if let Some((message, _, edge)) = this.waiting.take() {
-            this.in_flight.push_back(if let Ok(permit) = admitted {
-                let (stamp, reply) =
-                    request::send(dispatcher, permit, message, *this.deadline, edge.as_ref());
-                InFlight::Sent(stamp, reply, edge)
-            } else {
-                let reason = dispatcher.closed_reason();
-                InFlight::Refused(dispatcher.refuse(reason, ()).reason)
+            this.in_flight.push_back(match (admitted, message) {
+                (Ok(Admitted::Place(permit)), Some(message)) => {
+                    let (stamp, reply) =
+                        request::send(dispatcher, permit, message, *this.deadline, edge.as_ref());
+                    InFlight::Sent(stamp, reply, edge)
+                }
+                (Ok(Admitted::Sent(sent)), _) => InFlight::Sent(sent.stamp, sent.reply, edge),
+                _ => {
+                    let reason = dispatcher.closed_reason();
+                    InFlight::Refused(dispatcher.refuse(reason, ()).reason)
+                }
             });
         }
         Poll::Ready(())

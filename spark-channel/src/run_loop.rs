@@ -7,7 +7,9 @@
 //! entered. After a panic the future is thrown away, the worker answers
 //! for it, and `serve` starts again where the worker's flags say it was.
 
+mod classed;
 mod conclusion;
+mod front;
 mod guarded;
 mod lane;
 mod mailbox;
@@ -42,6 +44,7 @@ use self::{
 };
 pub(crate) use self::{
     conclusion::announce,
+    front::Front,
     guarded::quietly,
     mailbox::{Mailbox, Notice},
     reading::run_readers,
@@ -53,6 +56,7 @@ use crate::{
     SparkChannelCancellationTrait, SparkChannelError, SparkGenericModuleMessage, Stage, Stop,
     StopReason,
     callback::{Escort, Meta, Stamp},
+    classes::Kind,
     clock::Clock,
     config::Config,
     control::{Control, Slot},
@@ -121,6 +125,29 @@ enum Step<M> {
     Next,
     /// No message has been received.
     Wait,
+}
+
+/// What the mailbox of a module with classes has to know about its messages.
+pub(crate) fn kind<M, R, C, E: From<SparkChannelError>>()
+-> Kind<SparkGenericModuleMessage<M, R, C, E>> {
+    Kind {
+        is_shutdown: |message| matches!(message, SparkGenericModuleMessage::Shutdown(_)),
+        discard: |message| {
+            quietly(move || match message {
+                SparkGenericModuleMessage::Request(CallbackWrapper {
+                    message,
+                    sender,
+                    meta,
+                }) => {
+                    drop(meta);
+                    // Answered first: dropping the message may panic.
+                    let _ = sender.send(Err(SparkChannelError::Overflowed.into()));
+                    drop(message);
+                }
+                message => drop(message),
+            });
+        },
+    }
 }
 
 /// Stops a pool when the shutdown message is taken, and not only when the replica

@@ -31,6 +31,12 @@ pub struct Stats {
     pub expired: u64,
     /// Requests not started because their caller had gone.
     pub abandoned: u64,
+    /// Messages dropped because their class was full, by its
+    /// [`Overflow`](crate::Overflow) policy.
+    pub dropped: u64,
+    /// Commands replaced, before they started, by a newer one with the same
+    /// [key](crate::Class::conflate).
+    pub conflated: u64,
     /// [`Shutdown`](crate::SparkGenericModuleMessage::Shutdown) messages taken from the mailbox.
     pub shutdowns: u64,
     /// Panics of handlers and hooks, those outside of a message included.
@@ -49,7 +55,8 @@ pub struct Stats {
     pub depth: usize,
     /// The most messages seen waiting at once, looked at when messages are taken.
     pub high_water: usize,
-    /// The mailbox's bound, in messages.
+    /// The mailbox's bound, in messages; with [classes](crate::ModuleBuilder::classify),
+    /// that of the default class.
     pub capacity: usize,
 }
 
@@ -88,6 +95,8 @@ impl Stats {
             + self.undelivered
             + self.expired
             + self.abandoned
+            + self.dropped
+            + self.conflated
             + self.shutdowns
     }
 }

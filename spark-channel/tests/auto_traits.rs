@@ -9,11 +9,11 @@ use std::{
 };
 
 use spark_channel::{
-    AsyncTraitHandler, Attached, CallbackSender, CallbackWrapper, Detached, Factory, ModuleBuilder,
-    ModuleHandle, ModuleTasks, NativeHandler, PanicPolicy, Refused, Reply, Report, Request,
-    SparkChannelCancellationToken, SparkChannelError, SparkGenericModuleDispatcher,
-    SparkGenericModuleMessage, Stage, Stats, Stop, StopReason, TaskStats, Tick, WeakDispatcher,
-    current, run_module_server,
+    AsyncTraitHandler, Attached, CallbackSender, CallbackWrapper, Class, ClassStats, Detached,
+    Factory, ModuleBuilder, ModuleHandle, ModuleTasks, NativeHandler, PanicPolicy, Refused, Reply,
+    Report, Request, SparkChannelCancellationToken, SparkChannelError,
+    SparkGenericModuleDispatcher, SparkGenericModuleMessage, Stage, Stats, Stop, StopReason,
+    TaskStats, Tick, WeakDispatcher, current, run_module_server,
 };
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 use tokio::sync::mpsc;
@@ -91,6 +91,8 @@ assert_impl_all!(StopReason: Send, Sync, Unpin, Copy, UnwindSafe, RefUnwindSafe)
 assert_impl_all!(TaskStats: Send, Sync, Unpin, Copy, UnwindSafe, RefUnwindSafe);
 assert_impl_all!(Detached: Send, Sync, Unpin, Clone, UnwindSafe, RefUnwindSafe);
 assert_impl_all!(Stats: Send, Sync, Unpin, Copy, UnwindSafe, RefUnwindSafe);
+assert_impl_all!(Class: Send, Sync, Unpin, Copy, UnwindSafe, RefUnwindSafe);
+assert_impl_all!(ClassStats: Send, Sync, Unpin, Copy, UnwindSafe, RefUnwindSafe);
 assert_impl_all!(Report: Send, Sync, Unpin, Clone, UnwindSafe, RefUnwindSafe);
 assert_impl_all!(SparkChannelCancellationToken: Send, Sync, Unpin, Clone);
 

@@ -282,6 +282,7 @@ fn each_error_answers_whether_to_retry_and_whether_it_ran() {
         (E::Closed, false, true),
         (E::ShuttingDown, false, true),
         (E::Full, true, true),
+        (E::Overflowed, true, true),
         (timed_out(Stage::NotAdmitted), true, true),
         (timed_out(Stage::Queued), true, true),
         (timed_out(Stage::Running), false, false),

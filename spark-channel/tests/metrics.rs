@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use metrics::Unit;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
-use spark_channel::{MetricsExporter, SparkGenericModuleDispatcher, Stop, module};
+use spark_channel::{Class, MetricsExporter, Overflow, SparkGenericModuleDispatcher, Stop, module};
 use tokio::sync::{mpsc, oneshot};
 use tokio_test::task;
 
@@ -194,6 +194,37 @@ async fn refused_sends_are_counted_and_are_no_messages() {
         &[
             ("rejected_total{full}", 2.0),
             ("messages_total{full,undelivered}", 0.0),
+        ],
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_full_class_drops_or_replaces_are_outcomes() {
+    let recording = Recording::new();
+    let exporter = MetricsExporter::new();
+    let handle = module(Gate::closed().module())
+        .name("ticker")
+        .capacity(1)
+        .overflow(Overflow::DropNewest)
+        .classify(|message: &String| match message.as_str() {
+            "tick" => Class::DEFAULT.conflate("tick"),
+            _ => Class::DEFAULT,
+        })
+        .spawn();
+    let dispatcher = handle.dispatcher();
+    exporter.watch(&dispatcher);
+
+    for command in ["tick", "tick", "tick", "more"] {
+        dispatcher.try_command(command).expect("accepted");
+    }
+
+    check(
+        &recording.published(&exporter),
+        &[
+            ("messages_total{ticker,conflated}", 2.0),
+            ("messages_total{ticker,dropped}", 1.0),
+            ("rejected_total{ticker}", 0.0),
+            ("mailbox_depth{ticker}", 1.0),
         ],
     );
 }

@@ -5,8 +5,9 @@ use std::{panic, sync::Once, time::Duration};
 
 use proptest::prelude::*;
 use spark_channel::{
-    Backoff, Child, NativeHandler, Restart, SparkChannelCancellationToken, SparkChannelError,
-    SparkGenericModuleDispatcher, SparkGenericModuleMessage, Stop, Strategy as Answer, Supervisor,
+    Backoff, Child, Class, NativeHandler, Overflow, Priority, Restart,
+    SparkChannelCancellationToken, SparkChannelError, SparkGenericModuleDispatcher,
+    SparkGenericModuleMessage, Stop, Strategy as Answer, Supervisor,
 };
 use tokio::runtime;
 
@@ -15,6 +16,15 @@ use crate::support::within;
 mod support;
 
 const EXPECTED: &str = "expected panic";
+
+const SLOW: Class = Class::new("slow")
+    .priority(Priority::Low)
+    .capacity(2)
+    .overflow(Overflow::DropOldest);
+const PANICS: Class = Class::new("panics")
+    .priority(Priority::High)
+    .capacity(1)
+    .overflow(Overflow::DropNewest);
 
 #[derive(Clone, Copy, Debug)]
 enum Message {
@@ -45,6 +55,8 @@ struct Plan {
     starts_fail_in: u64,
     /// How the replicas of a pool are chosen.
     routing: u8,
+    /// Whether messages are sorted into classes.
+    sorted: bool,
     steps: Vec<Step>,
     stop: Stop,
 }
@@ -130,18 +142,28 @@ fn plan() -> impl Strategy<Value = Plan> {
         0_usize..3,
         prop_oneof![Just(3_usize), Just(1_000)],
         2_u64..9,
-        0_u8..7,
+        (0_u8..7, any::<bool>()),
         prop::collection::vec(step, 0..60),
         stop,
     )
         .prop_map(
-            |(answer, children, nested, intensity, starts_fail_in, routing, steps, stop)| Plan {
+            |(
+                answer,
+                children,
+                nested,
+                intensity,
+                starts_fail_in,
+                (routing, sorted),
+                steps,
+                stop,
+            )| Plan {
                 answer,
                 children,
                 nested,
                 intensity,
                 starts_fail_in,
                 routing,
+                sorted,
                 steps,
                 stop,
             },
@@ -271,6 +293,15 @@ fn build(plan: &Plan) -> (Supervisor, Vec<Dispatcher>) {
             3 => child.without_direct_calls(),
             4 => child.broadcast(),
             _ => child,
+        };
+        let child = if plan.sorted {
+            child.classify(|message| match message {
+                Message::Quick => Class::DEFAULT,
+                Message::Slow => SLOW,
+                Message::Panic | Message::PanicSlowly => PANICS,
+            })
+        } else {
+            child
         };
         let inside = number < plan.nested;
         children.push(if inside { &mut inner } else { &mut outer }.child(child));

@@ -2,7 +2,7 @@
 #![cfg(feature = "test-util")]
 
 use spark_channel::{
-    PanicPolicy, Stop, module, spawn_module,
+    Overflow, PanicPolicy, Stop, module, spawn_module,
     testing::{Audit, Driver, Expected, audited},
 };
 
@@ -62,6 +62,30 @@ async fn what_is_expected_passes() {
         within(module.shutdown(Stop::Now)).await;
     }))
     .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_full_class_drops_is_expected_or_fails_the_test() {
+    for (expected, fails) in [
+        (Expected::nothing().dropped(2), false),
+        (Expected::nothing(), true),
+    ] {
+        let audit = Audit::new();
+        let gate = Gate::closed();
+        let module = module(gate.module())
+            .capacity(1)
+            .overflow(Overflow::DropOldest)
+            .spawn();
+        audit.watch_expecting(&module, expected);
+        for command in ["1", "2", "3"] {
+            module.dispatcher().try_command(command).expect("accepted");
+        }
+        gate.open();
+
+        let audited = tokio::spawn(within(audit.finish())).await;
+
+        assert_eq!(audited.is_err(), fails);
+    }
 }
 
 #[test]

@@ -7,8 +7,9 @@ use std::{
 };
 
 use spark_channel::{
-    NativeHandler, PanicPolicy, SparkChannelCancellationToken, SparkChannelError,
-    SparkGenericModuleMessage, Stage, Stop, StopReason, WeakDispatcher, current, module, pool,
+    Class, NativeHandler, Overflow, PanicPolicy, Priority, SparkChannelCancellationToken,
+    SparkChannelError, SparkGenericModuleMessage, Stage, Stop, StopReason, WeakDispatcher, current,
+    module, pool,
     testing::{Driver, Step},
 };
 
@@ -54,6 +55,38 @@ fn a_step_handles_exactly_one_message() {
         assert_eq!(driver.stats().depth, 3 - gate.log.lines().len());
     }
     assert_eq!(driver.step(), Step::Idle);
+}
+
+#[test]
+fn a_step_takes_what_its_class_says_comes_first() {
+    const URGENT: Class = Class::new("urgent").priority(Priority::High);
+    let gate = Gate::opened();
+    let mut driver = module(gate.module())
+        .capacity(1)
+        .overflow(Overflow::DropOldest)
+        .classify(|message: &String| match message.as_str() {
+            "urgent" => URGENT,
+            _ => Class::DEFAULT,
+        })
+        .driver();
+    let dispatcher = driver.dispatcher();
+    let dropped = driver.submit("dropped").expect("accepted");
+    for command in ["kept", "urgent"] {
+        dispatcher.try_command(command).expect("accepted");
+    }
+
+    let dropped = reason(driver.resume(dropped).answer());
+    assert_eq!(dropped, SparkChannelError::Overflowed);
+    assert_eq!(driver.stats().depth, 2);
+    assert_eq!(
+        (driver.step(), driver.step()),
+        (Step::Handled, Step::Handled)
+    );
+    assert_eq!(driver.step(), Step::Idle);
+
+    let stats = driver.finish().stats;
+    assert_eq!(gate.log.lines(), ["urgent", "kept", "stopped"]);
+    assert_eq!((stats.dropped, stats.accounted()), (1, 3));
 }
 
 #[test]

@@ -324,7 +324,9 @@ impl From<SparkChannelError> for ErrorAnswer {
             SparkChannelError::ReplyDropped => bad_gateway("module gave no answer"),
             SparkChannelError::Cancelled => bad_gateway("handler was stopped while it ran"),
             SparkChannelError::ShuttingDown => unavailable("module is shutting down"),
-            SparkChannelError::Full => unavailable("module is busy"),
+            SparkChannelError::Full | SparkChannelError::Overflowed => {
+                unavailable("module is busy")
+            }
             SparkChannelError::TimedOut { stage } => timed_out(match stage {
                 Stage::NotAdmitted | Stage::Queued => "deadline passed before the handler started",
                 Stage::Running => "deadline passed while the handler ran",

@@ -155,7 +155,7 @@ where
         );
         let task = tokio::spawn(run_loop::run_readers(worker));
         let dispatcher =
-            SparkGenericModuleDispatcher::of_module(sender, Arc::clone(&control), None);
+            SparkGenericModuleDispatcher::of_module(sender, Arc::clone(&control), None, None);
         ModuleHandle::new(dispatcher, control, task)
     }
 }

@@ -2,10 +2,15 @@
 
 use tokio::sync::{mpsc::OwnedPermit, oneshot};
 
-use super::{Caller, Limit, Request, Timer, earlier, next_call, span};
+use super::{
+    Caller, Limit, Request, Timer,
+    classified::{self, Sent},
+    earlier, next_call, span,
+};
 use crate::{
     CallbackWrapper, SparkChannelError, SparkGenericModuleDispatcher, SparkGenericModuleMessage,
     callback::{Escort, Meta, Stamp},
+    classes::Intake,
     clock::Moment,
     current,
     deadlock::Edge,
@@ -60,6 +65,26 @@ impl<'a, M, R, C, E> Request<'a, M, R, C, E> {
             stamp,
             edge,
             reply,
+        }
+    }
+
+    /// Sends `message` into its class at once.
+    pub(crate) fn place_by_class(
+        dispatcher: &SparkGenericModuleDispatcher<M, R, C, E>,
+        intake: &Intake<M, R, C, E>,
+        message: M,
+        edge: Option<Edge>,
+    ) -> Result<Placed<R, E>, SparkChannelError> {
+        let inherited = Caller::of().inherited;
+        let deadline = earlier(inherited, Limit::Default.deadline(dispatcher));
+        match classified::offer(dispatcher, intake, message, deadline, edge.as_ref()) {
+            Ok(Sent { stamp, reply }) => Ok(Placed {
+                deadline,
+                stamp,
+                edge,
+                reply,
+            }),
+            Err(unaccepted) => Err(dispatcher.unaccepted(unaccepted).reason),
         }
     }
 

@@ -12,8 +12,8 @@ use tokio_util::sync::ReusableBoxFuture;
 
 #[cfg(feature = "test-util")]
 use super::turnstile::TurnstileReceiver;
-use super::{lane::LaneReceiver, running::Doors};
-use crate::control::Slot;
+use super::{classed::Classed, lane::LaneReceiver, running::Doors};
+use crate::{classes::Taker, control::Slot};
 
 pub(crate) struct Mailbox<T> {
     source: Source<T>,
@@ -46,6 +46,8 @@ enum Source<T> {
     Shared(Box<Shared<T>>),
     /// A replica's own queue, filled by a router.
     Lane(Box<LaneReceiver<T>>),
+    /// Of a module with classes, a single one or a replica.
+    Classes(Box<Classed<T>>),
     /// A mailbox of one's own that gives out a message when it is told to.
     #[cfg(feature = "test-util")]
     Turnstile(Box<TurnstileReceiver<T>>),
@@ -96,6 +98,18 @@ impl<T> Mailbox<T> {
 
     pub(crate) fn lane(receiver: LaneReceiver<T>) -> Self {
         Self::new(Source::Lane(Box::new(receiver)))
+    }
+
+    /// A mailbox of classes. `notice` as in [`shared`](Self::shared).
+    pub(crate) fn classes(taker: Taker<T>, notice: Notice<T>) -> Self {
+        Self::new(Source::Classes(Box::new(Classed::new(taker, notice))))
+    }
+
+    /// A mailbox of classes that [rests](Self::resting).
+    pub(crate) fn resting_classes(taker: Taker<T>, notice: Notice<T>) -> Self {
+        let mut classes = Classed::new(taker, notice);
+        classes.rests();
+        Self::new(Source::Classes(Box::new(classes)))
     }
 
     #[cfg(feature = "test-util")]
@@ -149,8 +163,12 @@ impl<T: Send + 'static> Mailbox<T> {
     /// one owner of a mailbox can be sure.
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        matches!(&self.source, Source::Own { receiver, .. } if receiver.is_empty())
-            && self.taken.is_empty()
+        let nothing_comes = match &self.source {
+            Source::Own { receiver, .. } => receiver.is_empty(),
+            Source::Classes(classes) => classes.is_empty(),
+            _ => false,
+        };
+        nothing_comes && self.taken.is_empty()
     }
 
     /// Whether the next message came out of a mailbox that others take from too, before
@@ -160,6 +178,7 @@ impl<T: Send + 'static> Mailbox<T> {
             Source::Own { .. } => false,
             Source::Shared(shared) => shared.in_time && !self.taken.is_empty(),
             Source::Lane(lane) => lane.next_is_in_time(&self.taken),
+            Source::Classes(classes) => classes.is_in_time() && !self.taken.is_empty(),
             #[cfg(feature = "test-util")]
             Source::Turnstile(_) => false,
         }
@@ -275,6 +294,13 @@ impl<T: Send + 'static> Mailbox<T> {
                 Source::Lane(lane) => {
                     return poll_fn(|cx| lane.poll_take(cx, &mut self.taken, &interrupted)).await;
                 }
+                Source::Classes(classes) => {
+                    let (taken, may_rest) = (&mut self.taken, !self.closed);
+                    return poll_fn(|cx| {
+                        classes.poll_take(cx, taken, slot, may_rest, &interrupted)
+                    })
+                    .await;
+                }
                 #[cfg(feature = "test-util")]
                 Source::Turnstile(turnstile) => {
                     let taken = &mut self.taken;
@@ -330,6 +356,7 @@ impl<T: Send + 'static> Mailbox<T> {
             // because it is told to stop as well.
             Source::Shared(shared) => Box::pin(shared.receiver.lock()).await.close(),
             Source::Lane(lane) => lane.close(),
+            Source::Classes(classes) => classes.close(),
             #[cfg(feature = "test-util")]
             Source::Turnstile(turnstile) => turnstile.close(),
         }
@@ -351,6 +378,7 @@ impl<T: Send + 'static> Doors for Mailbox<T> {
                 }
             }
             Source::Lane(lane) => lane.close(),
+            Source::Classes(classes) => classes.close(),
             #[cfg(feature = "test-util")]
             Source::Turnstile(turnstile) => turnstile.close(),
         }

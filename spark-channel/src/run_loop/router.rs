@@ -13,11 +13,12 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::task::JoinSet;
 
 use super::{
     Envelope, Mailbox, Worker,
     conclusion::Conclusion,
+    front::Front,
     guarded::{Guard, Guarded, quietly},
     lane::{Entry, Lane, LaneReceiver, Mark, Space},
     panic_text, run,
@@ -31,7 +32,7 @@ use crate::{
 };
 
 pub(crate) struct Router<H: NativeHandler, C> {
-    front: mpsc::Receiver<Envelope<H, C>>,
+    front: Front<Envelope<H, C>>,
     lanes: Vec<Arc<Lane<Envelope<H, C>>>>,
     space: Arc<Space>,
     routing: Routing<H::Message>,
@@ -107,7 +108,7 @@ where
     /// A router for `replicas`, and the mailboxes it fills. The last of the slots of
     /// `control` is the router's own.
     pub(crate) fn new(
-        front: mpsc::Receiver<Envelope<H, C>>,
+        front: Front<Envelope<H, C>>,
         routing: Routing<H::Message>,
         replicas: usize,
         control: Arc<Control>,
@@ -176,7 +177,7 @@ where
 
     /// How much a replica may hold: its part of a second mailbox, and what it handles.
     fn share(&self) -> usize {
-        self.front.max_capacity().div_ceil(self.lanes.len()) + 1
+        self.front.capacity().div_ceil(self.lanes.len()) + 1
     }
 
     fn receive(&mut self, message: Envelope<H, C>) {
@@ -259,7 +260,7 @@ where
     /// Answers for what nobody took in time.
     fn give_back_the_rest(&mut self) {
         self.front.close();
-        while let Ok(message) = self.front.try_recv() {
+        while let Some(message) = self.front.try_recv() {
             if let SparkGenericModuleMessage::Shutdown(token) = message {
                 self.accept_shutdown(token);
             } else {

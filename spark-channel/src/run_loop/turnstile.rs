@@ -9,9 +9,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use tokio::sync::mpsc;
-
-use super::mailbox::Waited;
+use super::{front::Front, mailbox::Waited};
 use crate::control::Slot;
 
 /// What the driver and the mailbox share. Both run on one thread at a time, so the
@@ -25,7 +23,7 @@ pub(crate) struct Turnstile {
 
 /// The run loop's end.
 pub(crate) struct TurnstileReceiver<T> {
-    receiver: mpsc::Receiver<T>,
+    receiver: Front<T>,
     turnstile: Arc<Turnstile>,
 }
 
@@ -78,7 +76,7 @@ impl Turnstile {
 // === impl TurnstileReceiver ===
 
 impl<T> TurnstileReceiver<T> {
-    pub(crate) const fn new(receiver: mpsc::Receiver<T>, turnstile: Arc<Turnstile>) -> Self {
+    pub(crate) const fn new(receiver: Front<T>, turnstile: Arc<Turnstile>) -> Self {
         Self {
             receiver,
             turnstile,

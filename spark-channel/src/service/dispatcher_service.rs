@@ -13,7 +13,7 @@ use tower_service::Service;
 use super::place::Place;
 use crate::{
     Request, SparkChannelCancellationToken, SparkChannelError, SparkGenericModuleDispatcher,
-    SparkGenericModuleMessage, deadlock,
+    SparkGenericModuleMessage, deadlock, request::Placed,
 };
 
 /// A dispatcher as a [`tower::Service`](Service): a call is a request.
@@ -29,6 +29,10 @@ use crate::{
 /// no more ready services than the mailbox has places to spare. Called without having
 /// been ready, it takes a place if there is one now, and fails with
 /// [`Full`](SparkChannelError::Full) if not.
+///
+/// A module with [classes](crate::ModuleBuilder::classify) is always ready, since only a
+/// message says which class it needs room in; a call whose class has none and would wait
+/// fails with [`Full`](SparkChannelError::Full).
 ///
 /// **Errors** are the module's error type. `poll_ready` fails only once the module is
 /// stopping or has stopped, which is for good. What concerns a single call fails that
@@ -168,7 +172,16 @@ where
             return Poll::Ready(Ok(()));
         }
         let dispatcher = &self.dispatcher;
-        let is_stopping = || dispatcher.control().is_some_and(|c| c.is_stopping());
+        if dispatcher.intake().is_some() {
+            // Which class the next message has, it says itself.
+            let is_closed = dispatcher.is_closed();
+            return Poll::Ready(if is_closed {
+                Err(dispatcher.closed_reason().into())
+            } else {
+                Ok(())
+            });
+        }
+        let is_stopping = || dispatcher.is_stopping();
         let wait = || dispatcher.control().map_or(Ok(None), deadlock::wait_for);
         ready!(place.poll_reserve(&dispatcher.sender, is_stopping, wait, cx))
             .map_err(|_| dispatcher.closed_reason().into())
@@ -181,7 +194,13 @@ where
             Ok(edge) => edge,
             Err(reason) => return ServiceCall::failed(reason),
         };
-        let is_stopping = || dispatcher.control().is_some_and(|c| c.is_stopping());
+        if let Some(intake) = dispatcher.intake() {
+            return match Request::place_by_class(dispatcher, intake, message, edge) {
+                Ok(placed) => ServiceCall::placed(dispatcher, placed),
+                Err(reason) => ServiceCall::failed(reason),
+            };
+        }
+        let is_stopping = || dispatcher.is_stopping();
         let permit = match &self.place {
             Some(place) => place.take(&dispatcher.sender, is_stopping),
             None => Place::empty().take(&dispatcher.sender, is_stopping),
@@ -189,8 +208,7 @@ where
         match permit {
             Ok(permit) => {
                 let placed = Request::place(dispatcher, permit, message, edge);
-                let dispatcher = dispatcher.clone();
-                ServiceCall::new(async move { Request::placed(&dispatcher, placed).await })
+                ServiceCall::placed(dispatcher, placed)
             }
             Err(reason) => {
                 let reason = reason.unwrap_or_else(|| dispatcher.closed_reason());
@@ -227,6 +245,18 @@ impl<R: Send + 'static, E: From<SparkChannelError> + Send + 'static> ServiceCall
         Self {
             answer: Box::pin(answer),
         }
+    }
+
+    fn placed<M, C>(
+        dispatcher: &SparkGenericModuleDispatcher<M, R, C, E>,
+        placed: Placed<R, E>,
+    ) -> Self
+    where
+        M: Send + 'static,
+        C: Send + 'static,
+    {
+        let dispatcher = dispatcher.clone();
+        Self::new(async move { Request::placed(&dispatcher, placed).await })
     }
 
     fn failed(reason: SparkChannelError) -> Self {

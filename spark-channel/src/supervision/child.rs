@@ -4,9 +4,9 @@ use std::{fmt, hash::Hash, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use super::renewed::Renewed;
 use crate::{
-    Deadlocks, Factory, HandleOf, IntoHandler, ModuleBuilder, NativeHandler, PanicPolicy, Restart,
-    SparkChannelCancellationToken, SparkChannelCancellationTrait, config::short_type_name, module,
-    oversight::Oversight, pool,
+    Class, Deadlocks, Factory, HandleOf, IntoHandler, ModuleBuilder, NativeHandler, Overflow,
+    PanicPolicy, Restart, SparkChannelCancellationToken, SparkChannelCancellationTrait,
+    config::short_type_name, module, oversight::Oversight, pool,
 };
 
 /// A module, or a pool, that a [`Supervisor`](crate::Supervisor) is to keep alive.
@@ -84,6 +84,17 @@ where
     /// [`ModuleBuilder::capacity`] does.
     pub fn capacity(self, messages: usize) -> Self {
         self.with(|module| module.capacity(messages))
+    }
+
+    /// See [`ModuleBuilder::overflow`]. It holds while the child is restarted as well.
+    pub fn overflow(self, overflow: Overflow) -> Self {
+        self.with(|module| module.overflow(overflow))
+    }
+
+    /// See [`ModuleBuilder::classify`]. What waits in the classes stays there while the
+    /// child is restarted.
+    pub fn classify(self, classify: impl Fn(&H::Message) -> Class + Send + Sync + 'static) -> Self {
+        self.with(|module| module.classify(classify))
     }
 
     /// See [`ModuleBuilder::default_timeout`]. The time a restart takes counts.

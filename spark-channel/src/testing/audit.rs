@@ -18,8 +18,8 @@ use crate::{ModuleHandle, Report, Stats, Stop, control::Control};
 /// Fails a test whose modules panicked, lost messages, or do not end.
 ///
 /// It watches modules by their handles and takes reports. At the end every module must
-/// have ended, each message accounted for, with exactly as many panics, dead letters and
-/// interrupted handlers as were [expected](Expected); by default none.
+/// have ended, each message accounted for, with exactly as many panics, dead letters,
+/// interrupted handlers and dropped messages as were [expected](Expected); by default none.
 ///
 /// [`finish`](Self::finish) stops what still runs, and then looks. An audit that is
 /// dropped without it looks at once, so that it cannot be forgotten. Clones are the same
@@ -66,6 +66,7 @@ pub struct Expected {
     panics: u64,
     dead_letters: u64,
     interrupted: u64,
+    dropped: u64,
 }
 
 #[derive(Default)]
@@ -275,6 +276,7 @@ impl Expected {
             panics: 0,
             dead_letters: 0,
             interrupted: 0,
+            dropped: 0,
         }
     }
 
@@ -297,6 +299,13 @@ impl Expected {
         self
     }
 
+    /// This many messages dropped because their class was full; see [`Stats::dropped`].
+    /// A [conflated](Stats::conflated) one is nothing to expect: a newer one has its place.
+    pub const fn dropped(mut self, messages: u64) -> Self {
+        self.dropped = messages;
+        self
+    }
+
     fn compare(self, stats: &Stats) -> Option<String> {
         let differences: Vec<_> = [
             ("panics", stats.panics, self.panics),
@@ -306,6 +315,7 @@ impl Expected {
                 self.dead_letters,
             ),
             ("interrupted handlers", stats.interrupted, self.interrupted),
+            ("dropped messages", stats.dropped, self.dropped),
         ]
         .into_iter()
         .filter(|(_, seen, expected)| seen != expected)

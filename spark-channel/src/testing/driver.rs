@@ -26,9 +26,12 @@ use tokio::{
 use crate::{
     IntoHandler, NativeHandler, PanicPolicy, Refused, Report, SparkChannelCancellationToken,
     SparkChannelCancellationTrait, SparkChannelError, SparkGenericModuleDispatcher, Stats, Stop,
+    classes::Classify,
     config::Config,
     control::Control,
-    module, request,
+    inlet::inlet,
+    module,
+    request::{self, classified},
     run_loop::{self, Mailbox, Turnstile, TurnstileReceiver, Worker},
 };
 
@@ -157,17 +160,23 @@ where
     H: NativeHandler,
     C: SparkChannelCancellationTrait + Send + 'static,
 {
-    pub(crate) fn build(handler: H, policy: PanicPolicy<H>, mut config: Config) -> Self {
+    pub(crate) fn build(
+        handler: H,
+        policy: PanicPolicy<H>,
+        mut config: Config,
+        classify: Option<Classify<H::Message>>,
+    ) -> Self {
         // A deadline would need a timer, and there may be no runtime.
         config.shutdown_timeout = Duration::MAX;
         let (sender, receiver) = mpsc::channel(config.capacity);
         let control = config.control(1, config.capacity);
         let turnstile = Arc::new(Turnstile::new());
-        let receiver = TurnstileReceiver::new(receiver, Arc::clone(&turnstile));
+        let (inlet, intake) = inlet(receiver, &config, classify, &control);
+        let receiver = TurnstileReceiver::new(inlet.front(0), Arc::clone(&turnstile));
         let mailbox = Mailbox::turnstile(receiver);
         let worker = Worker::new(handler, policy, &config, mailbox, Arc::clone(&control), 0);
         Self {
-            dispatcher: Dispatcher::<H, C>::of_module(sender, Arc::clone(&control), None),
+            dispatcher: Dispatcher::<H, C>::of_module(sender, Arc::clone(&control), None, intake),
             control,
             turnstile,
             woken: Arc::default(),
@@ -257,14 +266,21 @@ where
         message: impl Into<H::Message>,
     ) -> Result<WaitingOf<H>, Refused<H::Message>> {
         let message = message.into();
-        let permit = match self.dispatcher.try_admit() {
-            Ok(permit) => permit,
-            Err(reason) => return Err(self.dispatcher.refuse(reason, message)),
-        };
         let control = &self.control;
         let deadline = control
             .default_timeout
             .map(|timeout| control.clock.deadline_in(timeout));
+        if let Some(intake) = self.dispatcher.intake() {
+            let offered = classified::offer(&self.dispatcher, intake, message, deadline, None);
+            return match offered {
+                Ok(sent) => Ok(Waiting(sent.reply)),
+                Err(unaccepted) => Err(self.dispatcher.unaccepted_request(unaccepted)),
+            };
+        }
+        let permit = match self.dispatcher.try_admit() {
+            Ok(permit) => permit,
+            Err(reason) => return Err(self.dispatcher.refuse(reason, message)),
+        };
         let (_, reply) = request::send(&self.dispatcher, permit, message, deadline, None);
         Ok(Waiting(reply))
     }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use spark_channel::{
-    HandleOf, ModuleBuilder, NativeHandler, PanicPolicy, Refused, Report,
+    Class, HandleOf, ModuleBuilder, NativeHandler, PanicPolicy, Refused, Report,
     SparkChannelCancellationToken, SparkGenericModuleDispatcher, SparkGenericModuleMessage, module,
     pool, run_module_server,
 };
@@ -166,6 +166,10 @@ where
         Shape::Routed(_, Route::LeastLoaded) => builder.least_loaded(),
         Shape::Routed(_, Route::ByKey) => builder.by_key(Job::key),
         _ => builder,
+    };
+    let builder = match plan.class {
+        None => builder,
+        Some(overflow) => builder.classify(|_| Class::DEFAULT).overflow(overflow),
     };
     if plan.drop_abandoned {
         builder.drop_abandoned().spawn()
@@ -362,10 +366,10 @@ impl Sender {
                     });
                     let mut first = true;
                     let answer = poll_fn(|cx| {
-                        // Nobody else runs meanwhile, so a place less is this one's.
-                        let places = dispatcher.sender.capacity();
+                        // Nobody else runs meanwhile, so a message more is this one.
+                        let before = accepted(&dispatcher);
                         let polled = request.as_mut().poll(cx);
-                        if exact && first && dispatcher.sender.capacity() < places {
+                        if exact && first && accepted(&dispatcher) > before {
                             ledger.write(Event::Accepted(id));
                         }
                         first = false;
@@ -385,6 +389,17 @@ impl Sender {
             ledger.write(Event::Outcome(id, outcome));
         })
     }
+}
+
+/// How many messages are in the mailbox, in the channel and in its classes, or were
+/// dropped from there.
+fn accepted(dispatcher: &Dispatcher) -> u64 {
+    let queued = dispatcher.sender.max_capacity() - dispatcher.sender.capacity();
+    let classes = dispatcher.class_stats().into_iter();
+    let in_classes: u64 = classes
+        .map(|class| class.depth as u64 + class.dropped)
+        .sum();
+    queued as u64 + in_classes
 }
 
 async fn send_shutdown(

@@ -27,6 +27,9 @@ struct Fate {
     ended: Option<(usize, Ended)>,
     undelivered: u32,
     dropped_in_module: Vec<bool>,
+    /// The module accepted it and dropped it again from a full mailbox, on the task of
+    /// the sender that came too much.
+    overflowed: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,13 +77,28 @@ impl Fate {
         self.dropped_in_module.contains(&true)
     }
 
+    /// By what its sender knows, of a module where nobody waits for room: who had to give
+    /// up or left had been accepted.
+    fn was_accepted(&self) -> bool {
+        self.accepted.is_some()
+            || self.has_outcome(|outcome| {
+                matches!(
+                    outcome,
+                    Outcome::Left
+                        | Outcome::Failed(Failure::Channel(
+                            SparkChannelError::Overflowed | SparkChannelError::TimedOut { .. }
+                        ))
+                )
+            })
+    }
+
     fn never_started(&self) -> bool {
         self.was_in_module() && self.started.is_none()
     }
 
     /// When its sender learnt that the module did not take it.
     fn refused_at(&self) -> Option<usize> {
-        if self.was_in_module() || self.channel_error().is_none() {
+        if self.was_in_module() || self.overflowed || self.channel_error().is_none() {
             return None;
         }
         let told = self.outcome.as_ref().map(|(at, _)| *at);
@@ -139,6 +157,11 @@ impl<'a> Case<'a> {
                 | Event::Reported => {}
             }
         }
+        if plan.drops() {
+            for fate in &mut fates {
+                fate.overflowed = !fate.was_in_module() && fate.was_accepted();
+            }
+        }
         Ok(Self {
             plan,
             ran,
@@ -193,7 +216,10 @@ impl<'a> Case<'a> {
                 prop_assert_eq!(told, 1, "command {} was neither accepted nor refused", id);
             }
             if fate.accepted.is_some() {
-                prop_assert!(fate.was_in_module(), "accepted and lost: job {id} {fate:?}");
+                prop_assert!(
+                    fate.was_in_module() || fate.overflowed,
+                    "accepted and lost: job {id} {fate:?}"
+                );
             }
             if fate.refused.is_some() {
                 prop_assert!(!fate.was_in_module(), "refused, and taken: job {id}");
@@ -211,8 +237,10 @@ impl<'a> Case<'a> {
     /// The accounting law.
     fn accepted_is_accounted(&self) -> Check {
         let shutdowns = self.ran.tokens.len() as u64;
-        let accepted = self.count(Fate::was_in_module) + shutdowns;
+        let overflowed = self.count(|fate| fate.overflowed);
+        let accepted = self.count(Fate::was_in_module) + overflowed + shutdowns;
         let stats = &self.ran.report.stats;
+        prop_assert_eq!(stats.dropped, overflowed);
         prop_assert_eq!(stats.accounted(), accepted, "{:?}", self.ran.report);
         prop_assert_eq!(stats.shutdowns, shutdowns);
         for token in &self.ran.tokens {
@@ -308,8 +336,13 @@ impl<'a> Case<'a> {
             Outcome::Failed(Failure::Channel(SparkChannelError::TimedOut { stage })) => match stage
             {
                 Stage::NotAdmitted => prop_assert!(!fate.was_in_module()),
-                Stage::Queued | Stage::Running => prop_assert!(fate.was_in_module()),
+                Stage::Queued | Stage::Running => {
+                    prop_assert!(fate.was_in_module() || fate.overflowed);
+                }
             },
+            Outcome::Failed(Failure::Channel(SparkChannelError::Overflowed)) => {
+                prop_assert!(fate.overflowed);
+            }
             Outcome::Failed(Failure::Channel(
                 SparkChannelError::Full | SparkChannelError::Closed,
             )) => {

@@ -1,7 +1,7 @@
 //! A schedule as data: what the module is, what its senders do, how it ends.
 
 use proptest::{collection::vec, option, prelude::*};
-use spark_channel::Stop;
+use spark_channel::{Overflow, Stop};
 
 /// One case. Times are milliseconds, of the paused clock where there is one.
 #[derive(Clone, Debug)]
@@ -9,6 +9,8 @@ pub(crate) struct Plan {
     pub(crate) shape: Shape,
     /// Through `#[async_trait]` instead of the native trait.
     pub(crate) boxed: bool,
+    /// With a mailbox of classes, of which one is used, and its policy: the same laws hold.
+    pub(crate) class: Option<Overflow>,
     pub(crate) capacity: usize,
     pub(crate) policy: Policy,
     pub(crate) drop_abandoned: bool,
@@ -127,12 +129,21 @@ impl Plan {
         }
     }
 
+    /// Whether a full mailbox drops what it has accepted.
+    pub(crate) fn drops(&self) -> bool {
+        matches!(
+            self.class,
+            Some(Overflow::DropNewest | Overflow::DropOldest)
+        )
+    }
+
     /// Takes out what would, rightly, never end: a handler that never completes
     /// in a module that nobody stops.
     fn ended(mut self) -> Self {
         if self.shape == Shape::Raw {
             self.policy = Policy::Continue;
             self.drop_abandoned = false;
+            self.class = None;
             self.default_timeout = None;
         }
         let is_stopped = matches!(self.end, End::Stop { .. }) && self.shape != Shape::Raw;
@@ -159,7 +170,7 @@ impl Plan {
 pub(crate) fn plan() -> impl Strategy<Value = Plan> {
     let module = (
         shape(),
-        any::<bool>(),
+        (any::<bool>(), option::weighted(0.5, overflow())),
         prop_oneof![4 => 1..=4_usize, 1 => Just(8), 1 => Just(32)],
         prop_oneof![
             2 => Just(Policy::Continue),
@@ -177,10 +188,12 @@ pub(crate) fn plan() -> impl Strategy<Value = Plan> {
     );
     (module, hooks, vec(vec(op(), 0..14), 1..4), end()).prop_map(
         |(module, (starts, stopped, undelivered), senders, end)| {
-            let (shape, boxed, capacity, policy, drop_abandoned, default_timeout, bound) = module;
+            let (shape, (boxed, class), capacity, policy, drop_abandoned, default_timeout, bound) =
+                module;
             Plan {
                 shape,
                 boxed,
+                class,
                 capacity,
                 policy,
                 drop_abandoned,
@@ -212,6 +225,15 @@ fn route() -> impl Strategy<Value = Route> {
         1 => Just(Route::InTurn),
         1 => Just(Route::LeastLoaded),
         2 => Just(Route::ByKey)
+    ]
+}
+
+fn overflow() -> impl Strategy<Value = Overflow> {
+    prop_oneof![
+        2 => Just(Overflow::Wait),
+        1 => Just(Overflow::Reject),
+        2 => Just(Overflow::DropNewest),
+        2 => Just(Overflow::DropOldest),
     ]
 }
 

@@ -1,0 +1,106 @@
+//! Commands to a module with classes.
+
+use tokio::{task::consume_budget, time::timeout_at};
+
+use super::SparkGenericModuleDispatcher;
+use crate::{
+    Class, ClassStats, Refused, SparkChannelError, SparkGenericModuleMessage, Stage,
+    classes::{Intake, Unaccepted},
+    current, deadlock,
+};
+
+// === impl SparkGenericModuleDispatcher ===
+
+impl<M, R, C, E> SparkGenericModuleDispatcher<M, R, C, E> {
+    /// What the module has counted of each class of messages it has seen, the
+    /// default class first; empty for a module without classes.
+    #[must_use]
+    pub fn class_stats(&self) -> Vec<ClassStats> {
+        let intake = self.intake.as_ref();
+        intake.map_or_else(Vec::new, |intake| intake.classes.stats())
+    }
+
+    pub(crate) async fn command_by_class(
+        &self,
+        intake: &Intake<M, R, C, E>,
+        command: M,
+    ) -> Result<(), Refused<M>> {
+        // Most policies let nobody wait: whoever sends in a loop lets others run.
+        consume_budget().await;
+        let class = intake.class_of(&command);
+        let (command, line) = match self.offer(intake, &class, command) {
+            Ok(()) => return Ok(()),
+            Err(Unaccepted::Wait(command, line)) => (command, line),
+            Err(unaccepted) => return Err(self.unaccepted(unaccepted)),
+        };
+        if self.control.as_ref().is_some_and(current::is_inside) {
+            // It would wait for itself.
+            return Err(self.refuse(SparkChannelError::Full, command));
+        }
+        let _edge = match self.control.as_ref().map(deadlock::wait_for) {
+            Some(Err(reason)) => return Err(self.refuse(reason, command)),
+            edge => edge,
+        };
+        let room = intake.classes.room(line);
+        let room = match current::deadline() {
+            None => Ok(room.await),
+            Some(deadline) => timeout_at(deadline, room).await,
+        };
+        match room {
+            Ok(Ok(place)) => place
+                .fill(SparkGenericModuleMessage::Command(command), class.key)
+                .map_err(|command| self.refuse(self.closed_reason(), command.into_inner())),
+            Ok(Err(())) => Err(self.refuse(self.closed_reason(), command)),
+            Err(_) => {
+                let stage = Stage::NotAdmitted;
+                Err(self.refuse(SparkChannelError::TimedOut { stage }, command))
+            }
+        }
+    }
+
+    pub(super) fn try_command_by_class(
+        &self,
+        intake: &Intake<M, R, C, E>,
+        command: M,
+    ) -> Result<(), Refused<M>> {
+        let class = intake.class_of(&command);
+        self.offer(intake, &class, command)
+            .map_err(|unaccepted| self.unaccepted(unaccepted))
+    }
+
+    fn offer(
+        &self,
+        intake: &Intake<M, R, C, E>,
+        class: &Class,
+        command: M,
+    ) -> Result<(), Unaccepted<M>> {
+        if self.is_stopping() {
+            return Err(Unaccepted::Closed(command));
+        }
+        let command = SparkGenericModuleMessage::Command(command);
+        let offered = intake.classes.offer(class, command, class.key);
+        offered.map_err(|unaccepted| unaccepted.map(SparkGenericModuleMessage::into_inner))
+    }
+
+    pub(crate) fn unaccepted<T>(&self, unaccepted: Unaccepted<T>) -> Refused<T> {
+        match unaccepted {
+            Unaccepted::Wait(command, _) | Unaccepted::Full(command) => {
+                self.refuse(SparkChannelError::Full, command)
+            }
+            Unaccepted::Closed(command) => self.refuse(self.closed_reason(), command),
+        }
+    }
+}
+
+// === impl SparkGenericModuleMessage ===
+
+impl<M, R, C, E> SparkGenericModuleMessage<M, R, C, E> {
+    /// The message that was sent, without what it travels in.
+    pub(crate) fn into_inner(self) -> M {
+        match self {
+            Self::Request(wrapper) => wrapper.message,
+            Self::Command(command) => command,
+            Self::Shutdown(_) => unreachable!("no dispatcher sends one"),
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Taking messages that are sorted into classes.
+
+use std::task::{Context, Poll, ready};
+
+use tokio::task::coop::poll_proceed;
+
+use super::mailbox::{Notice, Waited};
+use crate::{
+    classes::{Taken, Taker},
+    control::Slot,
+};
+
+/// A view of a mailbox of classes, of a single module or of one replica.
+pub(super) struct Classed<T> {
+    taker: Taker<T>,
+    notice: Notice<T>,
+    /// What `notice` said of the message taken last.
+    in_time: bool,
+    /// Whether waiting completes when there is nothing, instead of being pending.
+    rests: bool,
+}
+
+// === impl Classed ===
+
+impl<T> Classed<T> {
+    pub(super) const fn new(taker: Taker<T>, notice: Notice<T>) -> Self {
+        Self {
+            taker,
+            notice,
+            in_time: true,
+            rests: false,
+        }
+    }
+
+    /// Has [`poll_take`](Self::poll_take) complete when there is nothing to take.
+    pub(super) const fn rests(&mut self) {
+        self.rests = true;
+    }
+
+    /// Puts the next message into `taken`. Asks `interrupted` when there is none, and
+    /// then whether it `may_rest`.
+    // Not inlined: in the loops of modules without classes it is only in the way.
+    #[inline(never)]
+    pub(super) fn poll_take(
+        &mut self,
+        cx: &mut Context<'_>,
+        taken: &mut Vec<T>,
+        slot: &Slot,
+        may_rest: bool,
+        interrupted: impl Fn() -> bool,
+    ) -> Poll<Waited> {
+        // A module whose handlers never wait lets others run, too.
+        let budget = ready!(poll_proceed(cx));
+        let seen = |message: &T| self.in_time = (self.notice)(message);
+        match self.taker.poll_take(cx, seen) {
+            Poll::Pending if interrupted() => {
+                self.taker.leave();
+                Poll::Ready(Waited::Interrupted)
+            }
+            Poll::Pending if may_rest && self.rests => Poll::Ready(Waited::Idle),
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(None) => Poll::Ready(Waited::Ended),
+            Poll::Ready(Some(Taken { message, left })) => {
+                budget.made_progress();
+                slot.counters.saw_depth(1 + left);
+                taken.push(message);
+                Poll::Ready(Waited::Received)
+            }
+        }
+    }
+
+    /// Whether the message taken last came in time.
+    pub(super) const fn is_in_time(&self) -> bool {
+        self.in_time
+    }
+
+    /// Whether there is nothing to take, in any class.
+    pub(super) fn is_empty(&self) -> bool {
+        self.taker.len() == 0
+    }
+
+    pub(super) fn close(&self) {
+        self.taker.close();
+    }
+}
