@@ -40,14 +40,14 @@ use tokio::{sync::mpsc, task::unconstrained};
 use self::{
     bell::Bell,
     place::Room,
-    queue::{Incoming, Next, Outside, Pushed, Queue},
+    queue::{Incoming, Next, Outside, Popped, Pushed, Queue},
 };
 pub(crate) use self::{
     intake::{Classify, Intake},
     queue::LineId,
     taker::{Taken, Taker},
 };
-use crate::{Class, ClassStats, control::Control};
+use crate::{Class, ClassStats, Priority, control::Control};
 
 /// What senders and run loops share.
 pub(crate) struct Classes<T> {
@@ -184,24 +184,58 @@ impl<T> Classes<T> {
         }
     }
 
-    /// Takes what comes next, with a sender to wake that was promised its place.
-    fn poll_next(&self, state: &mut State<T>) -> Poll<Option<(T, Option<Waker>)>> {
+    /// Takes what comes next.
+    fn poll_next(&self, state: &mut State<T>) -> Poll<Option<Popped<T>>> {
+        let outside = self.outside(&mut state.channel);
         let State { queue, channel } = state;
-        channel.receive(&self.ring);
-        let outside = channel.head.as_ref().map(|head| Outside {
-            index: channel.received - 1,
-            is_barrier: (self.kind.is_shutdown)(head),
-        });
         match queue.pop(outside) {
-            Some(Next::Queued { message, wake }) => Poll::Ready(Some((message, wake))),
+            Some(Next::Queued(popped)) => Poll::Ready(Some(popped)),
             Some(Next::Outside) => {
                 let head = channel.head.take();
                 channel.receive(&self.ring);
-                Poll::Ready(head.map(|message| (message, None)))
+                Poll::Ready(head.map(|message| Popped {
+                    message,
+                    priority: Priority::Normal,
+                    wake: None,
+                }))
             }
             None if channel.ended => Poll::Ready(None),
             None => Poll::Pending,
         }
+    }
+
+    /// Takes the message of priority [`Control`](Priority::Control) that comes next.
+    fn next_control(&self, state: &mut State<T>) -> Option<Popped<T>> {
+        let outside = self.outside(&mut state.channel);
+        state.queue.pop_control(outside)
+    }
+
+    /// The message that the channel has to give next.
+    fn outside(&self, channel: &mut Channel<T>) -> Option<Outside> {
+        channel.receive(&self.ring);
+        channel.head.as_ref().map(|head| Outside {
+            index: channel.received - 1,
+            is_barrier: (self.kind.is_shutdown)(head),
+        })
+    }
+
+    /// What `find` finds of the queued messages, with what they can be
+    /// [removed](Self::remove) by. It runs under the lock.
+    fn find<U>(&self, find: impl Fn(&T) -> Option<U>) -> Vec<(u64, U)> {
+        let state = self.state();
+        let entries = state.queue.entries();
+        entries
+            .filter_map(|(number, message)| Some((number, find(message)?)))
+            .collect()
+    }
+
+    /// Takes a message that [`find`](Self::find) found, if it is still there.
+    fn remove(&self, number: u64) -> Option<T> {
+        let (message, wake) = self.state().queue.remove(number)?;
+        if let Some(wake) = wake {
+            wake.wake();
+        }
+        Some(message)
     }
 
     fn close(&self) {

@@ -78,6 +78,12 @@ pub(crate) struct Edge {
     number: u64,
 }
 
+/// A wait that somebody else publishes, to look at.
+pub(crate) struct Published {
+    from: Arc<Control>,
+    number: u64,
+}
+
 /// Publishes that the running handler waits for `callee`, and looks for a circle. No
 /// edge outside of a handler.
 ///
@@ -236,6 +242,12 @@ impl Waits {
         drop(ended);
     }
 
+    fn with<T>(&self, number: u64, change: impl FnOnce(&mut Wait) -> T) -> Option<T> {
+        let mut list = self.lock();
+        let mut edges = list.iter_mut().flat_map(|list| &mut list.edges);
+        edges.find(|wait| wait.number == number).map(change)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Option<Box<List>>> {
         // Nothing that can panic runs under it but an allocation; a poisoned one is whole.
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
@@ -273,30 +285,43 @@ impl Edge {
         Ok(())
     }
 
-    /// Looks again for a circle: `callee` is no longer [open](Control::is_open).
+    /// As [`Published::closes_circle`].
     pub(crate) fn closes_circle(&self, callee: &Arc<Control>) -> Option<Arc<[Arc<str>]>> {
-        if self.from.deadlocks != Deadlocks::Error {
-            return None;
+        self.published().closes_circle(callee)
+    }
+
+    /// The same wait, to be looked at while the message that has this may be elsewhere.
+    pub(crate) fn published(&self) -> Published {
+        Published {
+            from: Arc::clone(&self.from),
+            number: self.number,
         }
-        let asker = self.with(|wait| wait.asker)?;
-        path(callee, &self.from, asker)
     }
 
     /// Notes which of the callee's reads the request waits for from now on.
     #[cold]
     pub(crate) fn is_handled_by(&self, slot: &Slot) {
-        self.with(|wait| wait.handled_by = Some(slot_id(slot)));
-    }
-
-    fn with<T>(&self, change: impl FnOnce(&mut Wait) -> T) -> Option<T> {
-        let mut list = self.from.waits.lock();
-        let mut edges = list.iter_mut().flat_map(|list| &mut list.edges);
-        edges.find(|wait| wait.number == self.number).map(change)
+        self.from
+            .waits
+            .with(self.number, |wait| wait.handled_by = Some(slot_id(slot)));
     }
 }
 
 impl Drop for Edge {
     fn drop(&mut self) {
         self.from.waits.remove(self.number);
+    }
+}
+
+// === impl Published ===
+
+impl Published {
+    /// Looks again for a circle: `callee` is no longer [open](Control::is_open).
+    pub(crate) fn closes_circle(&self, callee: &Arc<Control>) -> Option<Arc<[Arc<str>]>> {
+        if self.from.deadlocks != Deadlocks::Error {
+            return None;
+        }
+        let asker = self.from.waits.with(self.number, |wait| wait.asker)?;
+        path(callee, &self.from, asker)
     }
 }

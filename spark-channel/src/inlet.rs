@@ -24,6 +24,9 @@ pub(crate) enum Inlet<T> {
 
 type Message<M, R, C, E> = SparkGenericModuleMessage<M, R, C, E>;
 
+/// An inlet, and what dispatchers put their messages into instead of the channel.
+type InletAndIntake<M, R, C, E> = (Inlet<Message<M, R, C, E>>, Option<Arc<Intake<M, R, C, E>>>);
+
 /// An inlet of classes, and the way in for dispatchers, if a module needs them; the
 /// channel if not.
 pub(crate) fn inlet<M, R, C, E>(
@@ -31,7 +34,7 @@ pub(crate) fn inlet<M, R, C, E>(
     config: &Config,
     classify: Option<Classify<M>>,
     control: &Arc<Control>,
-) -> (Inlet<Message<M, R, C, E>>, Option<Arc<Intake<M, R, C, E>>>)
+) -> InletAndIntake<M, R, C, E>
 where
     M: 'static,
     R: 'static,

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use reading::{Handle, Message, describe, doing, pass, read, settle, subject, write};
-use spark_channel::{Access, SparkChannelError, Stop};
+use spark_channel::{Access, Class, SparkChannelError, Stop};
 use support::{Gate, queued, reason, within};
 use tokio::time::Instant;
 
@@ -68,8 +68,17 @@ async fn a_read_asked_for_behind_a_waiting_write_would_deadlock() {
 
 #[tokio::test(start_paused = true)]
 async fn a_write_that_comes_between_a_read_and_what_it_asks_for_would_deadlock() {
-    for (capacity, others) in [(1, 0), (2, 0), (2, 1), (2, 40), (64, 40)] {
-        let module = subject().capacity(capacity).spawn();
+    let cases = [(1, 0), (2, 0), (2, 1), (2, 40), (64, 40)];
+    let plain = cases.map(|(capacity, others)| (subject(), capacity, others));
+    let sorted = cases.map(|(capacity, others)| {
+        let builder = subject().classify(|message| match message.access {
+            Some(Access::Read) => Class::DEFAULT,
+            _ => Class::DEFAULT.conflate("never: these are requests"),
+        });
+        (builder, capacity, others)
+    });
+    for (builder, capacity, others) in plain.into_iter().chain(sorted) {
+        let module = builder.capacity(capacity).spawn();
         let dispatcher = module.dispatcher();
         let own = dispatcher.clone();
         // The module has not seen the write when the read asks, and the mailbox may be full.

@@ -73,12 +73,17 @@ pub(super) struct Outside {
 /// What to take.
 #[derive(Debug)]
 pub(super) enum Next<T> {
-    Queued {
-        message: T,
-        /// A sender that has been promised the free place.
-        wake: Option<Waker>,
-    },
+    Queued(Popped<T>),
     Outside,
+}
+
+/// An entry that has been taken.
+#[derive(Debug)]
+pub(super) struct Popped<T> {
+    pub(super) message: T,
+    pub(super) priority: Priority,
+    /// A sender that has been promised the free place.
+    pub(super) wake: Option<Waker>,
 }
 
 struct Line<T> {
@@ -231,23 +236,10 @@ impl<T> Queue<T> {
 
     /// Takes what comes next of the entries and the message outside.
     pub(super) fn pop(&mut self, outside: Option<Outside>) -> Option<Next<T>> {
-        let barrier = outside.filter(|outside| outside.is_barrier);
-        let until = barrier.map_or(u64::MAX, |barrier| barrier.index);
-        let mut fronts: [Option<Front>; PRIORITIES] = [None; PRIORITIES];
-        for (line, Line { class, entries, .. }) in self.lines.iter().enumerate() {
-            let Some(entry) = entries.front().filter(|entry| entry.outside <= until) else {
-                continue;
-            };
-            let front = &mut fronts[class.priority as usize];
-            if front.is_none_or(|front| entry.number < front.number) {
-                *front = Some(Front {
-                    line: Some(line),
-                    number: entry.number,
-                    outside: entry.outside,
-                });
-            }
-        }
-        if barrier.is_some() {
+        let mut fronts = self.fronts(outside);
+        if let Some(message) = outside
+            && message.is_barrier
+        {
             if fronts.iter().all(Option::is_none) {
                 return Some(Next::Outside);
             }
@@ -264,13 +256,30 @@ impl<T> Queue<T> {
         let Some(line) = self.choose(&fronts)?.line else {
             return Some(Next::Outside);
         };
-        let line = &mut self.lines[line];
-        let entry = line.pop()?;
-        self.len -= 1;
-        Some(Next::Queued {
-            message: entry.message,
-            wake: line.promise(),
-        })
+        self.pop_front(line).map(Next::Queued)
+    }
+
+    /// Takes the [`Control`](Priority::Control) entry that comes next, if there is one.
+    pub(super) fn pop_control(&mut self, outside: Option<Outside>) -> Option<Popped<T>> {
+        let line = self.fronts(outside)[Priority::Control as usize]?.line?;
+        self.pop_front(line)
+    }
+
+    /// Every entry, with its number.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (u64, &T)> {
+        let entries = self.lines.iter().flat_map(|line| &line.entries);
+        entries.map(|entry| (entry.number, &entry.message))
+    }
+
+    /// Takes the entry of this number, wherever it stands.
+    pub(super) fn remove(&mut self, number: u64) -> Option<(T, Option<Waker>)> {
+        for line in &mut self.lines {
+            if let Some(entry) = line.remove(number) {
+                self.len -= 1;
+                return Some((entry.message, line.promise()));
+            }
+        }
+        None
     }
 
     /// Accepts nothing any more; returns those to wake who wait for room.
@@ -298,6 +307,38 @@ impl<T> Queue<T> {
 
     pub(super) fn stats(&self) -> Vec<ClassStats> {
         self.lines.iter().map(Line::stats).collect()
+    }
+
+    /// Of each priority, the entry that comes next.
+    fn fronts(&self, outside: Option<Outside>) -> [Option<Front>; PRIORITIES] {
+        let barrier = outside.filter(|outside| outside.is_barrier);
+        let until = barrier.map_or(u64::MAX, |barrier| barrier.index);
+        let mut fronts = [None; PRIORITIES];
+        for (line, Line { class, entries, .. }) in self.lines.iter().enumerate() {
+            let Some(entry) = entries.front().filter(|entry| entry.outside <= until) else {
+                continue;
+            };
+            let front: &mut Option<Front> = &mut fronts[class.priority as usize];
+            if front.is_none_or(|front| entry.number < front.number) {
+                *front = Some(Front {
+                    line: Some(line),
+                    number: entry.number,
+                    outside: entry.outside,
+                });
+            }
+        }
+        fronts
+    }
+
+    fn pop_front(&mut self, line: usize) -> Option<Popped<T>> {
+        let line = &mut self.lines[line];
+        let entry = line.pop()?;
+        self.len -= 1;
+        Some(Popped {
+            message: entry.message,
+            priority: line.class.priority,
+            wake: line.promise(),
+        })
     }
 
     /// Which priority's turn it is.
@@ -382,6 +423,18 @@ impl<T> Line<T> {
 
     fn pop(&mut self) -> Option<Entry<T>> {
         let entry = self.entries.pop_front()?;
+        if let Some(key) = entry.key {
+            self.keys.remove(&key);
+        }
+        Some(entry)
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Entry<T>> {
+        let index = self
+            .entries
+            .binary_search_by_key(&number, |entry| entry.number)
+            .ok()?;
+        let entry = self.entries.remove(index)?;
         if let Some(key) = entry.key {
             self.keys.remove(&key);
         }

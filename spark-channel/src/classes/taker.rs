@@ -5,7 +5,8 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::Classes;
+use super::{Classes, queue::Popped};
+use crate::Priority;
 
 /// One replica's way to take messages. The last one to be dropped closes the
 /// mailbox and drops what is left in it.
@@ -19,6 +20,7 @@ pub(crate) struct Taker<T> {
 /// A message out of its class.
 pub(crate) struct Taken<T> {
     pub(crate) message: T,
+    pub(crate) priority: Priority,
     /// How many are left in the mailbox.
     pub(crate) left: usize,
 }
@@ -58,23 +60,44 @@ impl<T> Taker<T> {
             return Poll::Pending;
         };
         let left = state.len();
-        let (taken, wake) = match next {
-            None => (None, None),
-            Some((message, wake)) => {
-                seen(&message);
-                (Some(Taken { message, left }), wake)
-            }
-        };
-        drop(state);
-        if let Some(wake) = wake {
-            wake.wake();
+        if let Some(popped) = &next {
+            seen(&popped.message);
         }
+        drop(state);
+        let taken = next.map(|popped| Taken::new(popped, left));
         if taken.is_none() {
             classes.bell.ring_all();
         } else if self.was_woken() || left > 0 {
             self.classes.bell.ring();
         }
         Poll::Ready(taken)
+    }
+
+    /// Takes the next message of priority [`Control`](Priority::Control), if there is
+    /// one; otherwise has the task woken as [`poll_take`](Self::poll_take) does, for
+    /// whichever message comes.
+    pub(crate) fn take_control(&mut self, cx: &Context<'_>) -> Option<Taken<T>> {
+        let classes = &*self.classes;
+        let mut state = classes.state();
+        let Some(popped) = classes.next_control(&mut state) else {
+            self.is_waiting = true;
+            classes.bell.wait(self.replica, cx.waker());
+            return None;
+        };
+        let left = state.len();
+        drop(state);
+        Some(Taken::new(popped, left))
+    }
+
+    /// What `find` finds of the queued messages, with what they can be
+    /// [removed](Self::remove) by. It runs under a lock, and no user code in it.
+    pub(crate) fn find<U>(&self, find: impl Fn(&T) -> Option<U>) -> Vec<(u64, U)> {
+        self.classes.find(find)
+    }
+
+    /// Takes a message that [`find`](Self::find) found, if it is still there.
+    pub(crate) fn remove(&self, number: u64) -> Option<T> {
+        self.classes.remove(number)
     }
 
     /// Waits no more, though nothing was taken.
@@ -104,5 +127,26 @@ impl<T> Drop for Taker<T> {
     fn drop(&mut self) {
         self.leave();
         self.classes.taker_dropped();
+    }
+}
+
+// === impl Taken ===
+
+impl<T> Taken<T> {
+    /// Wakes the sender that has got the place.
+    fn new(popped: Popped<T>, left: usize) -> Self {
+        let Popped {
+            message,
+            priority,
+            wake,
+        } = popped;
+        if let Some(wake) = wake {
+            wake.wake();
+        }
+        Self {
+            message,
+            priority,
+            left,
+        }
     }
 }

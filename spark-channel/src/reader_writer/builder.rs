@@ -6,10 +6,12 @@ use tokio::sync::mpsc;
 
 use super::{ReaderWriter, ReaderWriterHandler};
 use crate::{
-    Deadlocks, HandleOf, ModuleHandle, PanicPolicy, SparkChannelCancellationToken,
+    Class, Deadlocks, HandleOf, ModuleHandle, Overflow, PanicPolicy, SparkChannelCancellationToken,
     SparkChannelCancellationTrait, SparkGenericModuleDispatcher,
+    classes::Classify,
     config::Config,
-    run_loop::{self, Mailbox, Worker},
+    inlet::inlet,
+    run_loop::{self, Worker},
 };
 
 /// Prepares a module whose reads run side by side.
@@ -23,6 +25,7 @@ pub fn reader_writer<H: ReaderWriterHandler>(handler: H) -> ReaderWriterBuilder<
         readers: READERS,
         policy: PanicPolicy::Continue,
         config: Config::named_after::<H>(),
+        classify: None,
         token: PhantomData,
     }
 }
@@ -34,6 +37,7 @@ pub struct ReaderWriterBuilder<H: ReaderWriterHandler, C = SparkChannelCancellat
     readers: usize,
     policy: PanicPolicy<ReaderWriter<H>>,
     config: Config,
+    classify: Option<Classify<H::Message>>,
     token: PhantomData<fn(C)>,
 }
 
@@ -73,6 +77,26 @@ where
     /// [`spawn`](Self::spawn) panics if it is out of range.
     pub fn capacity(mut self, messages: usize) -> Self {
         self.config.capacity = messages;
+        self
+    }
+
+    /// What happens to a message that finds the mailbox full; see
+    /// [`ModuleBuilder::overflow`](crate::ModuleBuilder::overflow).
+    pub fn overflow(mut self, overflow: Overflow) -> Self {
+        self.config.overflow = overflow;
+        self
+    }
+
+    /// Sorts messages into classes; see
+    /// [`ModuleBuilder::classify`](crate::ModuleBuilder::classify).
+    ///
+    /// What waits for the running reads has been taken out of its class, and gives way to
+    /// messages of priority [`Control`](crate::Priority::Control) all the same.
+    pub fn classify(
+        mut self,
+        classify: impl Fn(&H::Message) -> Class + Send + Sync + 'static,
+    ) -> Self {
+        self.classify = Some(Arc::new(classify));
         self
     }
 
@@ -123,6 +147,7 @@ where
             readers: self.readers,
             policy: self.policy,
             config: self.config,
+            classify: self.classify,
             token: PhantomData,
         }
     }
@@ -139,23 +164,25 @@ where
             readers,
             policy,
             config,
+            classify,
             ..
         } = self;
         let readers = NonZeroUsize::new(readers)
             .expect("a reader-writer module needs room for at least one reader");
         let (sender, receiver) = mpsc::channel(config.capacity);
         let control = config.control_of_readers(readers, config.capacity);
+        let (inlet, intake) = inlet(receiver, &config, classify, &control);
         let worker = Worker::new(
             ReaderWriter::new(handler),
             policy,
             &config,
-            Mailbox::own(receiver),
+            inlet.own(&control),
             Arc::clone(&control),
             0,
         );
         let task = tokio::spawn(run_loop::run_readers(worker));
         let dispatcher =
-            SparkGenericModuleDispatcher::of_module(sender, Arc::clone(&control), None, None);
+            SparkGenericModuleDispatcher::of_module(sender, Arc::clone(&control), None, intake);
         ModuleHandle::new(dispatcher, control, task)
     }
 }
@@ -170,6 +197,7 @@ impl<H: ReaderWriterHandler, C> fmt::Debug for ReaderWriterBuilder<H, C> {
             .field("shutdown_timeout", &self.config.shutdown_timeout)
             .field("on_panic", &self.policy)
             .field("drop_abandoned", &self.config.drop_abandoned)
+            .field("overflow", &self.config.overflow)
             .finish_non_exhaustive()
     }
 }

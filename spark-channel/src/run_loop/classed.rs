@@ -6,6 +6,7 @@ use tokio::task::coop::poll_proceed;
 
 use super::mailbox::{Notice, Waited};
 use crate::{
+    Priority,
     classes::{Taken, Taker},
     control::Slot,
 };
@@ -18,6 +19,8 @@ pub(super) struct Classed<T> {
     in_time: bool,
     /// Whether waiting completes when there is nothing, instead of being pending.
     rests: bool,
+    /// Whether the message taken last, by [`poll_take`](Self::poll_take), gives way to no other.
+    is_control: bool,
 }
 
 // === impl Classed ===
@@ -29,6 +32,7 @@ impl<T> Classed<T> {
             notice,
             in_time: true,
             rests: false,
+            is_control: false,
         }
     }
 
@@ -60,13 +64,35 @@ impl<T> Classed<T> {
             Poll::Pending if may_rest && self.rests => Poll::Ready(Waited::Idle),
             Poll::Pending => Poll::Pending,
             Poll::Ready(None) => Poll::Ready(Waited::Ended),
-            Poll::Ready(Some(Taken { message, left })) => {
+            Poll::Ready(Some(Taken {
+                message,
+                priority,
+                left,
+            })) => {
                 budget.made_progress();
+                self.is_control = priority == Priority::Control;
                 slot.counters.saw_depth(1 + left);
                 taken.push(message);
                 Poll::Ready(Waited::Received)
             }
         }
+    }
+
+    /// Puts a message of priority control before the one that has been taken and waits;
+    /// if there is none, the task is woken when one comes.
+    pub(super) fn take_control(&mut self, cx: &Context<'_>, taken: &mut Vec<T>) -> bool {
+        if self.is_control || taken.len() != 1 {
+            return false;
+        }
+        let Some(control) = self.taker.take_control(cx) else {
+            return false;
+        };
+        taken.push(control.message);
+        true
+    }
+
+    pub(super) const fn taker(&self) -> &Taker<T> {
+        &self.taker
     }
 
     /// Whether the message taken last came in time.

@@ -315,6 +315,34 @@ impl<T: Send + 'static> Mailbox<T> {
         }
     }
 
+    /// Receives a message of priority control that goes before the one received and not
+    /// taken yet; if there is none, the task is woken when one comes. Whether another
+    /// one is the next now.
+    #[inline]
+    pub(super) fn receive_control(&mut self, cx: &Context<'_>) -> bool {
+        match &mut self.source {
+            Source::Classes(classes) => classes.take_control(cx, &mut self.taken),
+            _ => false,
+        }
+    }
+
+    /// What `find` finds of the messages that wait in classes, with what they can be
+    /// [removed](Self::remove) by.
+    pub(super) fn find<U>(&self, find: impl Fn(&T) -> Option<U>) -> Vec<(u64, U)> {
+        match &self.source {
+            Source::Classes(classes) => classes.taker().find(find),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Takes a message that [`find`](Self::find) found, if it is still there.
+    pub(super) fn remove(&self, number: u64) -> Option<T> {
+        match &self.source {
+            Source::Classes(classes) => classes.taker().remove(number),
+            _ => None,
+        }
+    }
+
     /// Takes out the first message received that is `wanted`, wherever it stands.
     pub(super) fn take_where(&mut self, wanted: impl FnMut(&T) -> bool) -> Option<T> {
         let at = self.taken.iter().rposition(wanted)?;

@@ -38,6 +38,7 @@ use crate::{
     SparkChannelCancellationTrait, SparkChannelError, SparkGenericModuleMessage, Stop, StopReason,
     control::{Control, Slot},
     current::Scope,
+    deadlock::Edge,
     readers::{Phase, Readers},
     stats::Counters,
 };
@@ -61,7 +62,7 @@ struct Reading<'a, H: ReaderWriterHandler, C, F, Handle> {
     next: Option<Access>,
     restart_due: bool,
     desks: &'a mut Desks,
-    mailbox: &'a mut Mailbox<Envelope<ReaderWriter<H>, C>>,
+    mailbox: &'a mut Mailbox<MessageOf<H, C>>,
     policy: &'a PanicPolicy<ReaderWriter<H>>,
     drop_abandoned: bool,
     control: &'a Arc<Control>,
@@ -70,6 +71,11 @@ struct Reading<'a, H: ReaderWriterHandler, C, F, Handle> {
 }
 
 type PlaceOf<H, F> = Read<F, AnswerOf<H>>;
+
+type MessageOf<H, C> = Envelope<ReaderWriter<H>, C>;
+
+/// The names of the modules that wait for each other.
+type Circle = Arc<[Arc<str>]>;
 
 type RequestOf<H> = CallbackWrapper<<H as ReaderWriterHandler>::Message, AnswerOf<H>>;
 
@@ -260,6 +266,7 @@ where
                 self.drop_all();
             }
         }
+        self.gives_way(cx);
         let then = self.start_what_can(cx);
         if self.running > 0 {
             return Poll::Pending;
@@ -347,7 +354,17 @@ where
             return false;
         }
         self.readers.enter(Phase::Awaited);
-        self.control.waits.any() && self.break_circles(cx)
+        self.gives_way(cx) || self.control.waits.any() && self.break_circles(cx)
+    }
+
+    /// Whether a message has come that goes before the next one, which has to wait.
+    #[inline]
+    fn gives_way(&mut self, cx: &Context<'_>) -> bool {
+        let gives_way = self.mailbox.receive_control(cx);
+        if gives_way {
+            self.next = None;
+        }
+        gives_way
     }
 
     /// Starts the next message, a read, and polls it once.
@@ -459,27 +476,42 @@ where
     #[cold]
     fn break_circles(&mut self, cx: &mut Context<'_>) -> bool {
         self.mailbox.receive_more(cx);
-        let control = self.control;
-        let mut path = None;
         let mut any = false;
-        while let Some(message) = self.mailbox.take_where(|message| {
-            path = circle(message, control);
-            path.is_some()
-        }) {
+        while let Some((message, path)) = self.take_circle() {
             // It may have been the next one.
             self.next = None;
             any = true;
-            let reason = match path.take() {
-                Some(path) if !control.is_past_draining() => {
-                    SparkChannelError::WouldDeadlock { path }
-                }
-                _ => SparkChannelError::ShuttingDown,
+            let reason = if self.control.is_past_draining() {
+                SparkChannelError::ShuttingDown
+            } else {
+                SparkChannelError::WouldDeadlock { path }
             };
             if let SparkGenericModuleMessage::Request(request) = message {
                 self.refuse(request, reason);
             }
         }
         any
+    }
+
+    /// A request that closes a circle, out of the mailbox, and the circle.
+    fn take_circle(&mut self) -> Option<(MessageOf<H, C>, Circle)> {
+        let control = self.control;
+        let mut path = None;
+        let received = self.mailbox.take_where(|message| {
+            path = edge_of(message).and_then(|edge| edge.closes_circle(control));
+            path.is_some()
+        });
+        if let (Some(message), Some(path)) = (received, path) {
+            return Some((message, path));
+        }
+        let mut waiting = self
+            .mailbox
+            .find(|message| edge_of(message).map(Edge::published))
+            .into_iter();
+        waiting.find_map(|(number, wait)| {
+            let path = wait.closes_circle(control)?;
+            Some((self.mailbox.remove(number)?, path))
+        })
     }
 
     fn refuse(&mut self, request: RequestOf<H>, reason: SparkChannelError) {
@@ -574,14 +606,10 @@ fn close<F, T, E>(
     }
 }
 
-/// The circle that a request closes when it waits for the reads of `control` to end.
-fn circle<M, R, C, E>(
-    message: &SparkGenericModuleMessage<M, R, C, E>,
-    control: &Arc<Control>,
-) -> Option<Arc<[Arc<str>]>> {
-    let SparkGenericModuleMessage::Request(request) = message else {
-        return None;
-    };
-    let escort = request.meta.escort.as_ref()?;
-    escort.edge.as_ref()?.closes_circle(control)
+/// What the module whose handler made a request waits by.
+fn edge_of<M, R, C, E>(message: &SparkGenericModuleMessage<M, R, C, E>) -> Option<&Edge> {
+    match message {
+        SparkGenericModuleMessage::Request(request) => request.meta.escort.as_ref()?.edge.as_ref(),
+        _ => None,
+    }
 }

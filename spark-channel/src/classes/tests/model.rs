@@ -5,7 +5,7 @@ use std::task::{Context, Poll, Waker};
 
 use proptest::{collection::vec, option, prelude::*, test_runner::TestCaseError};
 
-use super::super::queue::{Incoming, LineId, Next, Outside, Pushed, Queue, Ticket};
+use super::super::queue::{Incoming, LineId, Next, Outside, Popped, Pushed, Queue, Ticket};
 use crate::{Class, Overflow, Priority};
 
 const CLASSES: [Class; 6] = [
@@ -188,7 +188,7 @@ fn incoming<T>(message: T, key: Option<u64>, outside: u64) -> Incoming<T> {
 
 fn take<T>(queue: &mut Queue<T>) -> T {
     match queue.pop(None) {
-        Some(Next::Queued { message, .. }) => message,
+        Some(Next::Queued(Popped { message, .. })) => message,
         _ => panic!("nothing is queued"),
     }
 }
@@ -356,7 +356,7 @@ impl Both {
                 self.received += 1;
                 head.expect("there is a message outside")
             }
-            Some(Next::Queued { message, .. }) => {
+            Some(Next::Queued(Popped { message, .. })) => {
                 let mut items = self.items.iter();
                 let taken = items.position(|item| item.name == message);
                 taken.expect("only what is queued is taken")
