@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod arguments;
+mod class;
 mod duration;
 mod generate;
 mod message;

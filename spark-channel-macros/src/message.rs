@@ -11,6 +11,7 @@ use syn::{
 
 use crate::{
     arguments::set,
+    class::{self, Class},
     duration,
     module::{Errors, result, take_attributes, type_arguments},
     names::{camel_case, field},
@@ -32,6 +33,8 @@ pub(crate) struct Message {
     pub(crate) docs: Vec<Attribute>,
     pub(crate) cfgs: Vec<Attribute>,
     pub(crate) timeout: Option<Duration>,
+    /// The class it is sorted into, if it says so.
+    pub(crate) class: Option<Class>,
 }
 
 pub(crate) enum Kind {
@@ -71,6 +74,7 @@ struct Settings {
     is_stream: bool,
     timeout: Option<Duration>,
     buffer: Option<LitInt>,
+    class: class::Settings,
 }
 
 // === impl Message ===
@@ -120,6 +124,9 @@ impl Settings {
         }
         attribute.parse_nested_meta(|meta| {
             let name = meta.path.require_ident()?.clone();
+            if settings.class.read(kind, &meta)? {
+                return Ok(());
+            }
             match (kind, name.to_string().as_str()) {
                 ("request", "stream") => settings.is_stream = true,
                 ("request", "timeout") => {
@@ -130,20 +137,19 @@ impl Settings {
                     let literal: LitInt = meta.value()?.parse()?;
                     if literal.base10_parse::<usize>()? == 0 {
                         let text = "a buffer holds one item at least";
-                        return Err(syn::Error::new_spanned(
- literal, text));
+                        return Err(syn::Error::new_spanned(literal, text));
                     }
                     set(&mut settings.buffer, &name, literal)?;
                 }
                 ("request", other) => {
                     return Err(meta.error(format!(
-                        "unknown setting `{other}`: a request knows `stream`, `timeout = \"2s\"` and, \
-                         with `stream`, `buffer = 64`"
+                        "unknown setting `{other}`: a request knows `stream`, `timeout = \"2s\"`, \
+                         `buffer = 64` (with `stream`), {OF_CLASSES}"
                     )));
                 }
                 (_, other) => {
                     return Err(meta.error(format!(
-                        "unknown setting `{other}`: a command knows none"
+                        "unknown setting `{other}`: a command knows {OF_CLASSES}, `conflate`"
                     )));
                 }
             }
@@ -195,6 +201,9 @@ pub(crate) fn read(method: &mut ImplItemFn) -> syn::Result<Option<Message>> {
             ));
         }
     }
+    let class = settings
+        .class
+        .class(&method.sig.ident, &arguments, &mut errors);
     let (reply, is_fallible, error) = read_output(&method.sig.output);
     errors.keep(check_output(&reply, kind, settings.is_stream));
     errors.into_result()?;
@@ -219,6 +228,7 @@ pub(crate) fn read(method: &mut ImplItemFn) -> syn::Result<Option<Message>> {
         docs: with_name("doc"),
         cfgs: with_name("cfg"),
         timeout: settings.timeout,
+        class,
     }))
 }
 
@@ -475,3 +485,6 @@ fn check_no_self(ty: &Type) -> syn::Result<()> {
         )),
     }
 }
+
+const OF_CLASSES: &str =
+    "`priority = \"high\"`, `capacity = 8`, `overflow = \"drop_oldest\"`, `class = HALT`";

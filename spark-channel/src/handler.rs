@@ -4,7 +4,7 @@ use std::{future::Future, marker::PhantomData};
 
 use async_trait::async_trait;
 
-use crate::SparkChannelError;
+use crate::{Class, SparkChannelError};
 
 /// A module's behaviour, written with `async fn`.
 ///
@@ -116,6 +116,15 @@ pub trait NativeHandler: Send + 'static {
     /// Takes the error of a command, or of [`started`](Self::started).
     fn command_failed(&mut self, error: Self::Error) {
         drop(error);
+    }
+
+    /// How its messages are sorted into classes, unless its builder is given another way
+    /// with [`classify`](crate::ModuleBuilder::classify). Default: they are not.
+    ///
+    /// [`run_module_server`](crate::run_module_server), whose mailbox is the caller's,
+    /// does not ask.
+    fn classes() -> Option<fn(&Self::Message) -> Class> {
+        None
     }
 }
 

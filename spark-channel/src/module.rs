@@ -85,7 +85,7 @@ where
         config: Config::named_after::<H>(),
         routing: Routing::Shared,
         vacate: None,
-        classify: None,
+        classify: H::Handler::classes().map(|classify| Arc::new(classify) as _),
         token: PhantomData,
     }
 }
@@ -139,7 +139,7 @@ where
         config: Config::named_after::<H>(),
         routing: Routing::Shared,
         vacate: None,
-        classify: None,
+        classify: H::Handler::classes().map(|classify| Arc::new(classify) as _),
         token: PhantomData,
     }
 }
@@ -271,7 +271,8 @@ where
     }
 
     /// Sorts messages into classes, each with a bound, an [`Overflow`] policy and a
-    /// [`Priority`](crate::Priority) of its own. Default: one class, taken in order.
+    /// [`Priority`](crate::Priority) of its own. Default: what the handler says
+    /// ([`NativeHandler::classes`]), which for most is nothing: one class, taken in order.
     ///
     /// `classify` is called for each message that a dispatcher sends, before it is
     /// accepted; a panic of it is the sender's. What is sent into the public

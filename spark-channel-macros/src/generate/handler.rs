@@ -5,7 +5,10 @@ use quote::quote;
 use syn::Ident;
 
 use super::{Context, braced, is_unit};
-use crate::message::{Hook, Kind, Message};
+use crate::{
+    class::{Conflated, Source},
+    message::{Hook, Kind, Message},
+};
 
 pub(super) fn item(context: &Context<'_>) -> TokenStream {
     let module = context.module;
@@ -46,6 +49,7 @@ pub(super) fn item(context: &Context<'_>) -> TokenStream {
         .hooks
         .iter()
         .map(|(kind, name)| hook(context, *kind, name));
+    let classes = classes(context);
     quote! {
         impl #parameters #krate::NativeHandler for #self_ty #clause {
             type Message = #message;
@@ -67,8 +71,67 @@ pub(super) fn item(context: &Context<'_>) -> TokenStream {
             }
 
             #(#hooks)*
+
+            #classes
         }
     }
+}
+
+/// The function that sorts messages, if any has a class.
+fn classes(context: &Context<'_>) -> Option<TokenStream> {
+    let module = context.module;
+    if module
+        .messages
+        .iter()
+        .all(|message| message.class.is_none())
+    {
+        return None;
+    }
+    let (krate, message, messages) = (
+        &module.spark_channel,
+        &context.message,
+        &module.names.message,
+    );
+    let arms = module.messages.iter().map(|message| {
+        let (cfgs, variant, text) = (&message.cfgs, &message.variant, message.text());
+        let Some(class) = &message.class else {
+            return quote!(#(#cfgs)* #messages::#variant { .. } => #krate::Class::DEFAULT);
+        };
+        let source = match &class.source {
+            Source::Constant(path) => quote!(#path),
+            Source::Own {
+                priority,
+                capacity,
+                overflow,
+            } => {
+                let priority = priority
+                    .iter()
+                    .map(|priority| quote!(.priority(#krate::Priority::#priority)));
+                let capacity = capacity.iter().map(|capacity| quote!(.capacity(#capacity)));
+                let overflow = overflow
+                    .iter()
+                    .map(|overflow| quote!(.overflow(#krate::Overflow::#overflow)));
+                quote!(const {
+                    #krate::Class::new(#text) #(#priority)* #(#capacity)* #(#overflow)*
+                })
+            }
+        };
+        // With the message's name: two kinds of messages may share a class.
+        let (pattern, key) = match &class.conflated {
+            None => (quote!({ .. }), None),
+            Some(Conflated::All) => (quote!({ .. }), Some(quote!(.conflate(#text)))),
+            Some(Conflated::By(field)) => (
+                quote!({ #field, .. }),
+                Some(quote!(.conflate(&(#text, #field)))),
+            ),
+        };
+        quote!(#(#cfgs)* #messages::#variant #pattern => #source #key)
+    });
+    Some(quote! {
+        fn classes() -> ::core::option::Option<fn(&#message) -> #krate::Class> {
+            ::core::option::Option::Some(|message| match message { #(#arms),* })
+        }
+    })
 }
 
 /// The method's reply, once it has succeeded.

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use crate::{Factory, NativeHandler, run_loop::quietly};
+use crate::{Class, Factory, NativeHandler, run_loop::quietly};
 
 /// What a supervised module's run loop holds: the handler that its factory made last,
 /// from `started` to `stopped`.
@@ -81,5 +81,9 @@ impl<H: NativeHandler> NativeHandler for Renewed<H> {
         if let Some(current) = &mut self.current {
             current.command_failed(error);
         }
+    }
+
+    fn classes() -> Option<fn(&H::Message) -> Class> {
+        H::classes()
     }
 }
