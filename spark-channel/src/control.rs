@@ -204,9 +204,23 @@ impl Control {
             .is_some_and(|o| o.outlives_shutdown())
     }
 
-    /// Whether the supervisor waits no longer for what still runs.
+    /// Whether the supervisor waits no longer for what still runs, or would wait in vain.
     pub(crate) fn is_cut(&self) -> bool {
-        self.oversight.as_ref().is_some_and(|o| o.is_cut())
+        self.oversight
+            .as_deref()
+            .is_some_and(|o| o.is_cut() || self.holds_up(o))
+    }
+
+    /// Whether the one handler is to leave and waits for a sibling that is started again
+    /// only when it has left.
+    fn holds_up(&self, oversight: &Oversight) -> bool {
+        self.slots.len() == 1
+            && oversight.is_recalled(0)
+            && self.waits.any()
+            && self.waits.reach(|other| {
+                let other = other.oversight.as_deref();
+                other.is_some_and(|other| other.is_sibling_of(oversight) && !other.is_up())
+            })
     }
 
     pub(crate) fn stop_for(&self, cause: StopReason, stop: Stop, within: Length) {

@@ -207,6 +207,24 @@ impl Waits {
             .collect()
     }
 
+    /// Whether the handlers that run wait, directly or through others, for a module that
+    /// is `wanted`.
+    #[cold]
+    pub(crate) fn reach(&self, wanted: impl Fn(&Control) -> bool) -> bool {
+        let mut known = HashSet::new();
+        let mut ahead = self.targets(|_| true);
+        while let Some((here, handler)) = ahead.pop() {
+            if wanted(&here) {
+                return true;
+            }
+            if known.insert((Arc::as_ptr(&here), handler)) {
+                let waits_for = |slot| handler.map_or(!here.is_open(), |handler| handler == slot);
+                ahead.extend(here.waits.targets(waits_for));
+            }
+        }
+        false
+    }
+
     /// Whether a running handler waits for anybody.
     #[inline]
     pub(crate) fn any(&self) -> bool {

@@ -118,6 +118,11 @@ impl Oversight {
             .all(|post| post.up.load(Ordering::Acquire))
     }
 
+    /// Whether both have the same supervisor.
+    pub(crate) fn is_sibling_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.bell, &other.bell)
+    }
+
     // --- the supervisor's side
 
     pub(crate) fn order(&self, replica: usize, order: Order) {

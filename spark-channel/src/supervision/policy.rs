@@ -7,9 +7,12 @@ use std::time::Duration;
 /// Addresses survive a restart, so a child that only holds another's dispatcher need not
 /// restart with it. With [`OneForAll`](Self::OneForAll) and
 /// [`RestForOne`](Self::RestForOne) nobody starts before everybody who has to leave has
-/// left: a child whose message waits for the one that failed is held up until its call
-/// times out, or its [`shutdown_timeout`](crate::Child::shutdown_timeout) is over and the
-/// handler is dropped. Give calls between such children a short deadline.
+/// left. A child whose handler waits at that moment for one that is down, directly or
+/// through other modules, would wait for itself: its handler is dropped, and its caller
+/// gets [`Cancelled`](crate::SparkChannelError::Cancelled). This is seen as a
+/// [deadlock](crate::Deadlocks) is, so not of pools, nor with `Deadlocks::Off`: there it
+/// waits until its call times out or its
+/// [`shutdown_timeout`](crate::Child::shutdown_timeout) is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Strategy {
     /// The one that failed; of a pool, the replica that failed.
