@@ -2,8 +2,8 @@
 //! restarts, without owning it.
 
 use spark_channel::{
-    ModuleState, PanicPolicy, Report, SparkChannelError, SparkGenericModuleDispatcher, Stop,
-    StopReason, module, spawn_module, spawn_pool,
+    Child, ModuleState, PanicPolicy, Report, SparkChannelError, SparkGenericModuleDispatcher, Stop,
+    StopReason, Strategy, Supervisor, module, spawn_module, spawn_pool,
 };
 use tokio::sync::mpsc;
 
@@ -148,6 +148,25 @@ async fn a_restart_is_told_and_is_not_an_end() {
     assert!(none_left.is_woken());
     assert_eq!(within(none_left).await, None);
     assert_eq!(within(end).await.stats.restarts, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_by_a_supervisor_is_told_as_well() {
+    let gate = Gate::opened();
+    let mut tree = Supervisor::new("tree", Strategy::OneForOne);
+    let child = tree.child(Child::new(move || gate.module()));
+    let _tree = tree.spawn();
+    let mut watch = child.watch().expect("known");
+    let restart = queued({
+        let mut watch = watch.clone();
+        async move { watch.restarted().await }
+    });
+
+    assert!(within(child.request("panic")).await.is_err());
+
+    assert_eq!(watch.state(), ModuleState::Restarting);
+    assert_eq!(within(restart).await, Some(1));
+    assert_eq!(within(watch.restarted()).await, Some(1));
 }
 
 // --- as a message

@@ -65,6 +65,34 @@ async fn children_are_not_unresponsive_because_their_supervisor_notices_the_dead
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_child_that_was_cut_off_takes_its_time_again_once_it_is_restarted_or_drains() {
+    for drains in [false, true] {
+        let world = World::new();
+        let backoff = Backoff::exponential(50 * SECOND, 50 * SECOND).jitter(0.0);
+        let mut tree = Supervisor::new("tree", Strategy::OneForAll).backoff(backoff);
+        let a = tree.child(world.child("a"));
+        let b = tree.child(world.child("b").shutdown_timeout(2 * SECOND));
+        let tree = tree.spawn();
+        all_up(&[a.clone(), b.clone()]).await;
+        let hanging = queued(b.request("hang"));
+        settled().await;
+        crash(&a).await;
+        assert_eq!(reason(within(hanging).await), SparkChannelError::Cancelled);
+
+        let held = queued(b.request("hold"));
+        if drains {
+            tree.stop(Stop::Drain);
+        }
+        world.gate.entered().await;
+        world.gate.open();
+
+        assert_eq!(within(held).await.expect("handled"), (2, 1));
+        assert_eq!(tree.children()[1].restarts, 1);
+        within(tree.shutdown(Stop::Drain)).await;
+    }
+}
+
 // --- settings without an end
 
 #[tokio::test(start_paused = true)]

@@ -60,7 +60,8 @@ impl NativeHandler for Rude {
     }
 
     async fn stopped(&mut self) {
-        tokio::task::yield_now().await;
+        self.log.push("stops");
+        tokio::time::sleep(10 * MS).await;
         self.panic_at(Panics::Stopped);
     }
 
@@ -89,7 +90,7 @@ async fn a_sibling_that_panics_while_it_leaves_comes_back_with_the_others() {
         all_up(&[a.clone(), rude.clone()]).await;
 
         crash(&a).await;
-        settled().await;
+        tokio::time::sleep(SECOND).await;
 
         assert_eq!(all_up(&[a, rude]).await, [2, 2]);
         let report = within(tree.shutdown(Stop::Drain)).await;
@@ -97,6 +98,23 @@ async fn a_sibling_that_panics_while_it_leaves_comes_back_with_the_others() {
         assert_eq!(report.restarts, 1);
         assert_eq!(module(&report, 1).stats.accounted(), 2);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hook_that_panics_while_a_sibling_leaves_is_not_run_again_by_the_stop() {
+    let world = World::new();
+    let mut tree = at_once(Strategy::OneForAll);
+    let a = tree.child(world.child("a"));
+    let rude = tree.child(Rude::child(Panics::Stopped, &world.log));
+    let tree = tree.spawn();
+    all_up(&[a.clone(), rude]).await;
+    crash(&a).await;
+    settled().await;
+
+    within(tree.shutdown(Stop::AfterCurrent)).await;
+
+    let lines = world.news();
+    assert_eq!(lines.iter().filter(|line| *line == "stops").count(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -130,7 +148,12 @@ async fn each_command_is_given_back_once_though_taking_it_back_panics() {
 
     assert_eq!(
         log.lines(),
-        ["undelivered one", "undelivered two", "undelivered three"]
+        [
+            "undelivered one",
+            "undelivered two",
+            "undelivered three",
+            "stops"
+        ]
     );
     let stats = module(&report, 0).stats;
     assert_eq!((stats.undelivered, stats.accounted()), (3, 4));

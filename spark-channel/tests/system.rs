@@ -231,6 +231,26 @@ async fn a_module_that_has_just_ended_is_absent_whatever_its_type_is() {
 }
 
 #[tokio::test]
+async fn the_end_of_a_module_leaves_whoever_took_its_name_meanwhile() {
+    let system = System::new("shop");
+    let recorder = spawn_module(Gate::opened().module());
+    let [first, second] = [(), ()].map(|()| module(Runner).name("a").spawn());
+    let (in_notice, heir) = (system.clone(), second.downgrade());
+    // Before the entry of the first vanishes, for its own notice comes after this one.
+    let notice = first.watch_into(&recorder.dispatcher(), move |_| {
+        in_notice.register(heir).expect("free again");
+        String::new()
+    });
+    system.register(&first).expect("free");
+
+    within(first.shutdown(Stop::Drain)).await;
+
+    assert_eq!(notice.outcome(), Some(Ok(())));
+    assert_eq!(names(&system), ["a"]);
+    assert!(system.lookup::<Job, u64>("a").is_ok());
+}
+
+#[tokio::test]
 async fn names_given_while_modules_end_lead_to_living_modules_only() {
     let system = System::new("shop");
     for _ in 0..200 {

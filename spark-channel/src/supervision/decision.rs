@@ -269,7 +269,10 @@ impl Decision {
 
     /// Adds what can be done now to `actions`.
     pub(crate) fn act(&mut self, now: Instant, deadline_passed: bool, actions: &mut Vec<Action>) {
-        self.enforce_leaving(now, actions);
+        if self.enforce_leaving(now, actions) {
+            // What is lost may be the end of all: nothing is started before that is known.
+            return;
+        }
         match self.phase {
             Phase::Idle | Phase::Finished => {}
             Phase::Stopping => self.end_in_reverse(deadline_passed, actions),
@@ -400,17 +403,21 @@ impl Decision {
 
     // --- step by step
 
-    fn enforce_leaving(&mut self, now: Instant, actions: &mut Vec<Action>) {
+    /// Says whether any child is to be abandoned.
+    fn enforce_leaving(&mut self, now: Instant, actions: &mut Vec<Action>) -> bool {
+        let mut abandons = false;
         for (index, child) in self.children.iter_mut().enumerate() {
             match child.leave.as_mut().and_then(|leave| leave.enforce(now)) {
                 None => {}
                 Some(Overdue::Cut) => actions.push(Action::Cut(index)),
                 Some(Overdue::Abandon) => {
                     child.leave = None;
+                    abandons = true;
                     actions.push(Action::Abandon(index));
                 }
             }
         }
+        abandons
     }
 
     /// Recalls what is marked, and says whether nothing is left to wait for.
