@@ -8,13 +8,18 @@
 //! * [`contender`] is what a framework must be able to do, one file per framework. Read these to
 //!   judge whether the comparison is fair: each says how its framework is configured and why.
 //! * [`workload`] is what every module does, [`case`] how each case drives it.
+//! * [`comparison`] is what Spark promises of itself: one [`run`](run::Run) against another, such as
+//!   many requests at once against single ones, each with a limit.
 //! * [`rounds`] takes turns; [`statistics`] turns rounds into medians; [`report`] prints them.
 
 pub mod case;
+pub mod comparison;
 pub mod contender;
 pub mod counting_allocator;
+pub mod entrant;
 pub mod options;
 pub mod report;
 pub mod rounds;
+pub mod run;
 pub mod statistics;
 pub mod workload;

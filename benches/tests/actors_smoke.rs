@@ -2,20 +2,21 @@
 
 use std::process::Command;
 
-use benches::actors::{case::Case, rounds::Entrant};
+use benches::actors::{case::Case, comparison, entrant};
 use serde_json::Value;
 
 #[test]
 fn a_quick_run_fills_every_cell() {
-    let report = quick_json(&[]);
+    let names: Vec<&str> = entrant::ALL.iter().map(|entrant| entrant.name).collect();
+    let report = quick_json(&["--only", &names.join(",")]);
     let cells = report["cells"].as_array().expect("cells are listed");
 
     let expected: Vec<(&str, String, u64)> = [1, 2]
         .into_iter()
         .flat_map(|threads| Case::ALL.into_iter().map(move |case| (threads, case)))
-        .filter(|(threads, case)| matches!(case, Case::Timed(_)) || *threads == 1)
         .flat_map(|(threads, case)| {
-            Entrant::ALL.map(|entrant| (entrant.name, case.to_string(), threads))
+            let names = entrant::ALL.iter().map(|entrant| entrant.name);
+            names.map(move |name| (name, case.to_string(), threads))
         })
         .collect();
 
@@ -43,8 +44,29 @@ fn a_quick_run_fills_every_cell() {
 }
 
 #[test]
+fn a_quick_run_makes_every_comparison() {
+    let names: Vec<&str> = comparison::ALL.iter().map(|c| c.name).collect();
+    let report = quick_json(&["--only", &names.join(",")]);
+    let compared = report["comparisons"]
+        .as_array()
+        .expect("comparisons are listed");
+
+    assert_eq!(report["cells"], Value::Array(Vec::new()));
+    assert_eq!(compared.len(), 2 * names.len());
+    for (name, threads) in names.iter().flat_map(|name| [(name, 1), (name, 2)]) {
+        let row = compared
+            .iter()
+            .find(|row| row["name"] == *name && row["threads"] == threads)
+            .unwrap_or_else(|| panic!("{name} has no ratio on {threads} threads"));
+        let ratio = row["ratio"]["median"].as_f64();
+        assert!(ratio.is_some_and(|ratio| ratio > 0.0), "{row}");
+    }
+}
+
+#[test]
 fn the_hand_written_loop_allocates_one_reply_slot_per_ask() {
-    let report = quick_json(&["--only", "baseline", "--case", "allocations-ask"]);
+    let flags = "--only baseline --case allocations-ask --threads 1";
+    let report = quick_json(&flags.split(' ').collect::<Vec<_>>());
     let cells = report["cells"].as_array().expect("cells are listed");
 
     assert_eq!(cells.len(), 1);

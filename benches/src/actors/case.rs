@@ -19,7 +19,8 @@ use super::{
 pub enum Case {
     /// Measured in time, in rounds, on one and on two threads.
     Timed(Timed),
-    /// Counted with the allocator: exact, so once, on one thread.
+    /// Counted with the allocator, once: what is counted is exact on one thread, and depends a little
+    /// on who is idle when on two.
     Counted(Counted),
 }
 
@@ -58,6 +59,8 @@ pub enum Counted {
 /// What one slice took.
 #[derive(Debug, Clone, Copy)]
 pub struct Slice {
+    /// How many operations came before, to warm up.
+    pub warm_up: u32,
     /// How many operations were timed. At least what the case can do at the smallest.
     pub operations: u32,
     /// How long they took together.
@@ -85,12 +88,22 @@ impl Case {
 impl Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Timed(Timed::Ask { callers }) => write!(f, "ask{callers}"),
-            Self::Timed(Timed::Tell { producers }) => write!(f, "tell{producers}"),
-            Self::Timed(Timed::Spawn) => f.write_str("spawn"),
+            Self::Timed(timed) => timed.fmt(f),
             Self::Counted(Counted::Memory) => f.write_str("memory"),
             Self::Counted(Counted::AllocationsPerAsk) => f.write_str("allocations-ask"),
             Self::Counted(Counted::AllocationsPerTell) => f.write_str("allocations-tell"),
+        }
+    }
+}
+
+// === impl Timed ===
+
+impl Display for Timed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ask { callers } => write!(f, "ask{callers}"),
+            Self::Tell { producers } => write!(f, "tell{producers}"),
+            Self::Spawn => f.write_str("spawn"),
         }
     }
 }
@@ -110,27 +123,49 @@ impl Slice {
 /// # Panics
 ///
 /// Panics if the module has not done all the work.
-pub fn time<C: Contender>(case: Timed, threads: Threads, operations: u32) -> Slice {
+pub fn time<C: Contender>(place: C, case: Timed, threads: Threads, operations: u32) -> Slice {
     match case {
-        Timed::Ask { callers } => {
-            C::run(threads, move |place| ask::<C>(place, callers, operations))
-        }
-        Timed::Tell { producers } => C::run(threads, move |place| {
-            tell::<C>(place, producers, operations)
-        }),
-        Timed::Spawn => C::run(threads, move |place| spawn::<C>(place, operations)),
+        Timed::Ask { callers } => time_ask(place, callers, threads, operations),
+        Timed::Tell { producers } => time_tell(place, producers, threads, operations),
+        Timed::Spawn => time_spawn(place, threads, operations),
     }
 }
 
-/// Counts on one thread, over `operations` modules, requests or commands. Exact, as long as nothing
-/// else in the process allocates meanwhile.
-pub fn count<C: Contender>(case: Counted, operations: u32) -> f64 {
+// Apart from `time`, for who times a contender in one case only: each is a good deal to compile.
+
+pub(super) fn time_ask<C: Contender>(
+    place: C,
+    callers: u32,
+    threads: Threads,
+    operations: u32,
+) -> Slice {
+    place.run(threads, move |place| ask::<C>(place, callers, operations))
+}
+
+pub(super) fn time_tell<C: Contender>(
+    place: C,
+    producers: u32,
+    threads: Threads,
+    operations: u32,
+) -> Slice {
+    place.run(threads, move |place| {
+        tell::<C>(place, producers, operations)
+    })
+}
+
+pub(super) fn time_spawn<C: Contender>(place: C, threads: Threads, operations: u32) -> Slice {
+    place.run(threads, move |place| spawn::<C>(place, operations))
+}
+
+/// Counts over `operations` modules, requests or commands, as long as nothing else in the process
+/// allocates meanwhile.
+pub fn count<C: Contender>(place: C, case: Counted, threads: Threads, operations: u32) -> f64 {
     match case {
-        Counted::Memory => C::run(Threads::One, move |place| memory::<C>(place, operations)),
-        Counted::AllocationsPerAsk => C::run(Threads::One, move |place| {
+        Counted::Memory => place.run(threads, move |place| memory::<C>(place, operations)),
+        Counted::AllocationsPerAsk => place.run(threads, move |place| {
             allocations_per_ask::<C>(place, operations)
         }),
-        Counted::AllocationsPerTell => C::run(Threads::One, move |place| {
+        Counted::AllocationsPerTell => place.run(threads, move |place| {
             allocations_per_tell::<C>(place, operations)
         }),
     }
@@ -150,6 +185,7 @@ async fn ask<C: Contender>(place: C, callers: u32, operations: u32) -> Slice {
 
     stop_checked::<C>(module, callers * (warm_up + rounds)).await;
     Slice {
+        warm_up: callers * warm_up,
         operations: callers * rounds,
         elapsed,
     }
@@ -186,6 +222,7 @@ async fn tell<C: Contender>(place: C, producers: u32, operations: u32) -> Slice 
 
     stop_checked::<C>(module, BURST * (warm_up + bursts)).await;
     Slice {
+        warm_up: BURST * warm_up,
         operations: BURST * bursts,
         elapsed,
     }
@@ -208,10 +245,12 @@ async fn tell_burst<C: Contender>(module: &C::Module, finish_line: &FinishLine, 
 
 async fn spawn<C: Contender>(place: C, operations: u32) -> Slice {
     let modules = operations.max(1);
-    spawn_in_turn(&place, (modules / 10).max(1)).await;
+    let warm_up = (modules / 10).max(1);
+    spawn_in_turn(&place, warm_up).await;
     let start = Instant::now();
     spawn_in_turn(&place, modules).await;
     Slice {
+        warm_up,
         operations: modules,
         elapsed: start.elapsed(),
     }
@@ -295,7 +334,7 @@ async fn allocations_per_tell<C: Contender>(place: C, operations: u32) -> f64 {
 }
 
 /// Stops a module after checking that its sum is the number of ones it was sent.
-async fn stop_checked<C: Contender>(module: C::Module, expected: u32) {
+pub(super) async fn stop_checked<C: Contender>(module: C::Module, expected: u32) {
     let sum = C::ask(&C::handle(&module), 0).await;
     assert_eq!(
         sum,

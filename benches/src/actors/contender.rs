@@ -4,7 +4,7 @@
 //! offers a faster spelling of the same thing, in that one. Mailboxes are bounded to
 //! [`MAILBOX_CAPACITY`](super::workload::MAILBOX_CAPACITY) wherever the framework has bounds.
 
-use std::future::Future;
+use std::{future::Future, pin::Pin};
 
 use tokio::{runtime, task::JoinHandle};
 
@@ -34,18 +34,12 @@ pub trait Contender: Default + Send + Sync + 'static {
     type Handle: Clone + Send + Sync + 'static;
 
     /// Runs `work` as a task on a fresh runtime, and returns its result.
-    fn run<Work, Output>(threads: Threads, work: impl FnOnce(Self) -> Work) -> Output
+    fn run<Work, Output>(self, threads: Threads, work: impl FnOnce(Self) -> Work) -> Output
     where
         Work: Future<Output = Output> + Send + 'static,
         Output: Send + 'static,
     {
-        // As a task, because the future given to `block_on` runs on the calling thread, which is
-        // not one of the workers: each of its calls would cross threads.
-        let work = work(Self::default());
-        threads
-            .runtime()
-            .block_on(async { tokio::spawn(work).await })
-            .expect("a panic in a slice has been printed and ends the program")
+        run_as_task(threads, Box::pin(work(self)))
     }
 
     /// Spawns the task of a caller, where this framework's callers live.
@@ -72,6 +66,25 @@ pub trait Contender: Default + Send + Sync + 'static {
     fn stop(module: Self::Module) -> impl Future<Output = ()> + Send;
 }
 
+/// A contender with a name and its settings, which are values: what differs in nothing else runs the
+/// very same machine code. Two copies of a generic function may be inlined differently, and cost a few
+/// per cent more or less for no reason of ours.
+///
+/// Every contender is one, as it is by default.
+pub trait Variant {
+    /// What it is a variant of.
+    type Contender: Contender;
+
+    /// The name in tables, in JSON and in `--only`.
+    const NAME: &'static str;
+
+    /// Version and configuration, for the line under the tables.
+    const ABOUT: &'static str;
+
+    /// Returns the contender with these settings.
+    fn contender() -> Self::Contender;
+}
+
 /// How many threads handle messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Threads {
@@ -79,6 +92,19 @@ pub enum Threads {
     One,
     /// tokio's `multi_thread` runtime with two workers.
     Two,
+}
+
+// === impl Variant ===
+
+impl<C: Contender> Variant for C {
+    type Contender = C;
+
+    const NAME: &'static str = C::NAME;
+    const ABOUT: &'static str = C::ABOUT;
+
+    fn contender() -> C {
+        C::default()
+    }
 }
 
 // === impl Threads ===
@@ -106,4 +132,17 @@ impl Threads {
         .build()
         .expect("the system grants two threads and an epoll handle")
     }
+}
+
+/// Boxed, so that a runtime is compiled once and not for each piece of work.
+fn run_as_task<Output: Send + 'static>(
+    threads: Threads,
+    work: Pin<Box<dyn Future<Output = Output> + Send>>,
+) -> Output {
+    // As a task, because the future given to `block_on` runs on the calling thread, which is not
+    // one of the workers: each of its calls would cross threads.
+    threads
+        .runtime()
+        .block_on(async { tokio::spawn(work).await })
+        .expect("a panic in a slice has been printed and ends the program")
 }

@@ -1,21 +1,24 @@
 //! The flags of the program.
 
-use std::time::Duration;
+use std::{iter, time::Duration};
 
 use super::{
     case::{Case, Counted},
+    comparison::{self, Comparison},
     contender::Threads,
-    rounds::Entrant,
+    entrant::{self, Entrant},
 };
 
 /// What to measure, and for how long.
 #[derive(Debug)]
 pub struct Options {
-    /// Who takes part. The baseline is always the first.
+    /// Who has a row in the tables. The baseline is the first, unless there are none.
     pub contenders: Vec<Entrant>,
-    /// Which cases.
+    /// Which columns. None if there are no contenders.
     pub cases: Vec<Case>,
-    /// On how many threads the timed cases run.
+    /// Which comparisons.
+    pub comparisons: Vec<Comparison>,
+    /// On how many threads.
     pub threads: Vec<Threads>,
     /// How many rounds a timed case has.
     pub rounds: u32,
@@ -26,9 +29,27 @@ pub struct Options {
     quick: bool,
 }
 
+/// What the flags ask for.
+#[derive(Debug)]
+pub enum Asked {
+    /// To measure.
+    Measure(Options),
+    /// [`Options::HELP`].
+    Help,
+    /// [`Options::list`].
+    List,
+}
+
 /// A flag that could not be understood, in words.
 #[derive(Debug, PartialEq, Eq)]
 pub struct UsageError(pub String);
+
+/// What `--only` can name.
+#[derive(Debug, Clone, Copy)]
+enum Row {
+    Contender(Entrant),
+    Comparison(Comparison),
+}
 
 // === impl Options ===
 
@@ -39,20 +60,40 @@ Compares Spark with a hand-written tokio loop and with other actor crates.
 
   --rounds N            rounds per timed case (15)
   --slice-ms N          milliseconds per contender and round (40)
-  --only NAME[,..]      these contenders, and the baseline
-  --case NAME[,..]      ask1 ask64 ask1024 tell1 tell4 spawn memory allocations-ask allocations-tell
-  --threads 1|2|both    threads of the timed cases (both); the others run on one
+  --only NAME[,..]      these contenders, and the baseline; or these comparisons
+  --case NAME[,..]      these columns, and no comparison that --only does not name:
+                        ask1 ask64 ask1024 tell1 tell4 spawn memory allocations-ask allocations-tell
+  --threads 1|2|both    on how many threads (both)
+  --list                the names that --only knows
   --json                JSON instead of Markdown
-  --quick               every cell, but too briefly to mean anything (for tests)
+  --quick               everything, but too briefly to mean anything (for tests)
 ";
 
-    /// Reads flags. `None` means that help was asked for.
+    /// What `--list` prints.
+    pub fn list() -> String {
+        let contenders = entrant::ALL
+            .iter()
+            .map(|entrant| format!("  {:<30}{}\n", entrant.name, entrant.about));
+        let comparisons = comparison::ALL.iter().map(|comparison| {
+            let (subject, reference) = (comparison.subject, comparison.reference);
+            format!("  {:<30}{subject} against {reference}\n", comparison.name)
+        });
+        iter::once("contenders:\n".to_owned())
+            .chain(contenders)
+            .chain(iter::once("comparisons:\n".to_owned()))
+            .chain(comparisons)
+            .collect()
+    }
+
+    /// Reads flags.
     ///
     /// # Errors
     ///
     /// Returns what is wrong with the first flag that is.
-    pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Option<Self>, UsageError> {
+    pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Asked, UsageError> {
         let mut options = Self::default();
+        let mut rows = None;
+        let mut columns = None;
         let mut arguments = arguments.into_iter();
         while let Some(flag) = arguments.next() {
             let mut value = || {
@@ -65,14 +106,8 @@ Compares Spark with a hand-written tokio loop and with other actor crates.
                     let milliseconds = positive(&flag, &value()?)?;
                     options.slice = Duration::from_millis(milliseconds.into());
                 }
-                "--only" => {
-                    // Ratios need the baseline.
-                    let named = format!("{},{}", Entrant::ALL[0].name, value()?);
-                    options.contenders = choose(&flag, &named, &Entrant::ALL, |entrant| {
-                        entrant.name.to_owned()
-                    })?;
-                }
-                "--case" => options.cases = choose(&flag, &value()?, &Case::ALL, Case::to_string)?,
+                "--only" => rows = Some(Row::choose(&flag, &value()?)?),
+                "--case" => columns = Some(choose(&flag, &value()?, &Case::ALL, Case::to_string)?),
                 "--threads" => options.threads = threads(&flag, &value()?)?,
                 "--json" => options.json = true,
                 "--quick" => {
@@ -80,11 +115,40 @@ Compares Spark with a hand-written tokio loop and with other actor crates.
                     options.rounds = 2;
                     options.slice = Duration::from_millis(1);
                 }
-                "--help" | "-h" => return Ok(None),
+                "--list" => return Ok(Asked::List),
+                "--help" | "-h" => return Ok(Asked::Help),
                 _ => return Err(UsageError(format!("unknown flag {flag}"))),
             }
         }
-        Ok(Some(options))
+        options.select(rows, columns);
+        Ok(Asked::Measure(options))
+    }
+
+    /// Keeps what `--only` and `--case` named.
+    fn select(&mut self, rows: Option<Vec<Row>>, columns: Option<Vec<Case>>) {
+        if let Some(rows) = rows {
+            self.contenders.clear();
+            self.comparisons.clear();
+            for row in rows {
+                match row {
+                    Row::Contender(entrant) => self.contenders.push(entrant),
+                    Row::Comparison(comparison) => self.comparisons.push(comparison),
+                }
+            }
+            // Ratios need the baseline.
+            if let Some(first) = self.contenders.first()
+                && first.name != entrant::ALL[0].name
+            {
+                self.contenders.insert(0, entrant::ALL[0]);
+            }
+        } else if columns.is_some() {
+            self.comparisons.clear();
+        }
+        if self.contenders.is_empty() {
+            self.cases.clear();
+        } else if let Some(columns) = columns {
+            self.cases = columns;
+        }
     }
 
     /// Returns over how many operations a counted case counts.
@@ -102,13 +166,32 @@ Compares Spark with a hand-written tokio loop and with other actor crates.
 impl Default for Options {
     fn default() -> Self {
         Self {
-            contenders: Entrant::ALL.to_vec(),
+            contenders: entrant::ALL.to_vec(),
             cases: Case::ALL.to_vec(),
+            comparisons: comparison::ALL.to_vec(),
             threads: Threads::ALL.to_vec(),
             rounds: 15,
             slice: Duration::from_millis(40),
             json: false,
             quick: false,
+        }
+    }
+}
+
+// === impl Row ===
+
+impl Row {
+    fn choose(flag: &str, value: &str) -> Result<Vec<Self>, UsageError> {
+        let contenders = entrant::ALL.iter().copied().map(Self::Contender);
+        let comparisons = comparison::ALL.iter().copied().map(Self::Comparison);
+        let all: Vec<Self> = contenders.chain(comparisons).collect();
+        choose(flag, value, &all, |row| row.name().to_owned())
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Contender(entrant) => entrant.name,
+            Self::Comparison(comparison) => comparison.name,
         }
     }
 }
@@ -159,31 +242,66 @@ mod tests {
     use super::*;
 
     fn parse(line: &str) -> Result<Options, UsageError> {
-        Options::parse(line.split_whitespace().map(str::to_owned))
-            .map(|options| options.expect("help was not asked for"))
+        match Options::parse(line.split_whitespace().map(str::to_owned))? {
+            Asked::Measure(options) => Ok(options),
+            other => panic!("{line} asks for {other:?}"),
+        }
+    }
+
+    fn contenders(options: &Options) -> Vec<&str> {
+        options.contenders.iter().map(|c| c.name).collect()
+    }
+
+    fn comparisons(options: &Options) -> Vec<&str> {
+        options.comparisons.iter().map(|c| c.name).collect()
     }
 
     #[test]
     fn without_flags_everything_is_measured() {
         let options = parse("").unwrap();
 
-        assert_eq!(options.contenders.len(), Entrant::ALL.len());
+        assert_eq!(options.contenders.len(), entrant::ALL.len());
         assert_eq!(options.cases, Case::ALL);
+        assert_eq!(options.comparisons.len(), comparison::ALL.len());
         assert_eq!(options.threads, Threads::ALL);
     }
 
     #[test]
     fn the_baseline_always_takes_part_and_comes_first() {
         for line in ["--only kameo", "--only kameo,baseline,kameo"] {
-            let names: Vec<_> = parse(line)
-                .unwrap()
-                .contenders
-                .iter()
-                .map(|c| c.name)
-                .collect();
+            let options = parse(line).unwrap();
 
-            assert_eq!(names, ["baseline", "kameo"]);
+            assert_eq!(contenders(&options), ["baseline", "kameo"]);
+            assert_eq!(comparisons(&options), [""; 0]);
         }
+    }
+
+    #[test]
+    fn comparisons_alone_leave_the_tables_empty() {
+        let options = parse("--only request-all,direct-ask --case ask1").unwrap();
+
+        assert_eq!(contenders(&options), [""; 0]);
+        assert_eq!(options.cases, []);
+        assert_eq!(comparisons(&options), ["direct-ask", "request-all"]);
+    }
+
+    #[test]
+    fn comparisons_are_left_out_when_only_columns_are_named() {
+        let options = parse("--case ask1").unwrap();
+
+        assert_eq!(options.contenders.len(), entrant::ALL.len());
+        assert_eq!(comparisons(&options), [""; 0]);
+    }
+
+    #[test]
+    fn no_two_rows_share_a_name() {
+        let mut names: Vec<_> = entrant::ALL.map(|entrant| entrant.name).to_vec();
+        names.extend(comparison::ALL.map(|comparison| comparison.name));
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+
+        assert_eq!(names.len(), count);
     }
 
     #[test]

@@ -7,48 +7,50 @@ use super::{
     case::{Case, Counted, Timed},
     contender::Threads,
     options::Options,
-    rounds::Cell,
+    rounds::{Cell, Compared},
     statistics::Summary,
 };
 
+mod comparisons;
 mod table;
 
-/// Formats `cells` as Markdown: a table per number of threads, one for what was counted, and how
-/// each contender was configured.
-pub fn markdown(options: &Options, cells: &[Cell]) -> String {
-    let mut text = format!(
-        "# One module, against a hand-written loop\n\n\
-         Median of {} rounds of {} ms: the ratio to the baseline of the same round (less is faster), \
-         ± half the distance between its quartiles, and the time of one operation.\n",
-        options.rounds,
-        options.slice.as_millis(),
-    );
+/// Formats what was measured as Markdown: a table per number of threads and one for what was
+/// counted, the comparisons, and how each contender was configured.
+pub fn markdown(options: &Options, cells: &[Cell], compared: &[Compared]) -> String {
+    let mut text = if cells.is_empty() {
+        String::new()
+    } else {
+        format!(
+            "# One module, against a hand-written loop\n\n\
+             Median of {} rounds of {} ms: the ratio to the baseline of the same round (less is \
+             faster), ± half the distance between its quartiles, and the time of one operation.\n",
+            options.rounds,
+            options.slice.as_millis(),
+        )
+    };
+    let timed = |case| matches!(case, Case::Timed(_));
+    let counted = |case| matches!(case, Case::Counted(_));
     for &threads in &options.threads {
-        let timed: Vec<&Cell> = cells
-            .iter()
-            .filter(|cell| matches!(cell.case, Case::Timed(_)) && cell.threads == threads)
-            .collect();
-        let heading = match threads {
-            Threads::One => "One thread",
-            Threads::Two => "Two threads",
-        };
-        text += &section(heading, options, &timed);
+        text += &section(heading(threads), options, threads, timed, cells);
     }
-    let counted: Vec<&Cell> = cells
-        .iter()
-        .filter(|cell| matches!(cell.case, Case::Counted(_)))
-        .collect();
-    text += &section("Memory", options, &counted);
+    for &threads in &options.threads {
+        let heading = format!("Memory, {}", heading(threads).to_lowercase());
+        text += &section(&heading, options, threads, counted, cells);
+    }
+    text += &comparisons::markdown(options, compared);
 
-    text += "\n## Configuration\n\n";
+    if !options.contenders.is_empty() {
+        text += "\n## Configuration\n\n";
+    }
     for entrant in &options.contenders {
         text.extend(["* **", entrant.name, "**: ", entrant.about, "\n"]);
     }
     text
 }
 
-/// Formats `cells` as JSON: one object per cell, and how they were measured.
-pub fn json(options: &Options, cells: &[Cell]) -> Value {
+/// Formats what was measured as JSON: one object per cell and per comparison, and how they were
+/// measured.
+pub fn json(options: &Options, cells: &[Cell], compared: &[Compared]) -> Value {
     json!({
         "rounds": options.rounds,
         "slice_ms": options.slice.as_millis(),
@@ -64,26 +66,39 @@ pub fn json(options: &Options, cells: &[Cell]) -> Value {
             "value": summary(cell.value),
             "ratio": cell.ratio.map(summary),
         })).collect::<Vec<_>>(),
+        "comparisons": compared.iter().map(comparisons::json).collect::<Vec<_>>(),
     })
 }
 
-/// A heading and a table, or nothing if there is nothing to show.
-fn section(heading: &str, options: &Options, cells: &[&Cell]) -> String {
-    let cases: Vec<Case> = options
-        .cases
-        .iter()
-        .copied()
-        .filter(|case| cells.iter().any(|cell| cell.case == *case))
-        .collect();
+/// A heading and a table of the cells with that many threads and such a case, or nothing if there
+/// are none.
+fn section(
+    heading: &str,
+    options: &Options,
+    threads: Threads,
+    shown: impl Fn(Case) -> bool,
+    cells: &[Cell],
+) -> String {
+    let cases = options.cases.iter().copied();
+    let cases: Vec<Case> = cases.filter(|&case| shown(case)).collect();
     if cases.is_empty() {
         return String::new();
     }
     let mut table = Table::new(cases.iter().map(|case| column(*case)));
     for entrant in &options.contenders {
-        let of_contender = cells.iter().filter(|cell| cell.contender == entrant.name);
-        table.row(entrant.name, of_contender.map(|cell| text_of(cell)));
+        let row = cells.iter().filter(|cell| {
+            cell.contender == entrant.name && cell.threads == threads && shown(cell.case)
+        });
+        table.row(entrant.name, row.map(text_of));
     }
     format!("\n## {heading}\n\n{table}")
+}
+
+fn heading(threads: Threads) -> &'static str {
+    match threads {
+        Threads::One => "One thread",
+        Threads::Two => "Two threads",
+    }
 }
 
 fn column(case: Case) -> String {

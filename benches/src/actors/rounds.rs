@@ -3,31 +3,17 @@
 use std::time::Duration;
 
 use super::{
-    case::{self, Case, Counted, Slice, Timed},
-    contender::{
-        Contender, Threads, actix::Actix, baseline::Baseline, kameo::Kameo, ractor::Ractor,
-        spark::Spark, spark_async_trait::SparkAsyncTrait, spark_channel_003::SparkChannel003,
-        xtra::Xtra,
-    },
+    case::{Case, Slice, Timed},
+    comparison::{Comparison, Pace},
+    contender::Threads,
     options::Options,
     statistics::Summary,
 };
 
-/// A contender, with its type erased.
-#[derive(Debug, Clone, Copy)]
-pub struct Entrant {
-    /// [`Contender::NAME`].
-    pub name: &'static str,
-    /// [`Contender::ABOUT`].
-    pub about: &'static str,
-    time: fn(Timed, Threads, u32) -> Slice,
-    count: fn(Counted, u32) -> f64,
-}
-
 /// One measured cell of the tables.
 #[derive(Debug, Clone)]
 pub struct Cell {
-    /// [`Entrant::name`].
+    /// [`Entrant::name`](super::entrant::Entrant::name).
     pub contender: &'static str,
     /// What was measured.
     pub case: Case,
@@ -40,75 +26,111 @@ pub struct Cell {
     pub ratio: Option<Summary>,
 }
 
-// === impl Entrant ===
+/// What came of a comparison.
+#[derive(Debug, Clone)]
+pub struct Compared {
+    /// What was compared.
+    pub comparison: Comparison,
+    /// On how many threads.
+    pub threads: Threads,
+    /// The subject's nanoseconds per operation, over all rounds.
+    pub subject: Summary,
+    /// The reference's.
+    pub reference: Summary,
+    /// The subject's divided by the reference's of the same round.
+    pub ratio: Summary,
+}
 
-impl Entrant {
-    /// All contenders, in the order of the rows. The baseline is the first.
-    pub const ALL: [Self; 8] = [
-        Self::of::<Baseline>(),
-        Self::of::<Spark>(),
-        Self::of::<SparkAsyncTrait>(),
-        Self::of::<SparkChannel003>(),
-        Self::of::<Ractor>(),
-        Self::of::<Kameo>(),
-        Self::of::<Actix>(),
-        Self::of::<Xtra>(),
-    ];
+/// How many rounds there are, and how long a slice is.
+#[derive(Debug, Clone, Copy)]
+struct Plan {
+    rounds: u32,
+    slice: Duration,
+}
 
-    const fn of<C: Contender>() -> Self {
+// === impl Plan ===
+
+impl Plan {
+    fn of(options: &Options) -> Self {
         Self {
-            name: C::NAME,
-            about: C::ABOUT,
-            time: case::time::<C>,
-            count: case::count::<C>,
+            rounds: options.rounds,
+            slice: options.slice,
+        }
+    }
+
+    fn at(self, pace: Pace) -> Self {
+        match pace {
+            Pace::Usual => self,
+            Pace::Fine => Self {
+                rounds: 10 * self.rounds,
+                slice: self.slice / 10,
+            },
         }
     }
 }
 
-/// Measures everything `options` ask for. `progress` is told what comes next.
+/// Measures the cells that `options` ask for. `progress` is told what comes next.
 pub fn measure(options: &Options, mut progress: impl FnMut(&str)) -> Vec<Cell> {
     let mut order = Order::new();
     let mut cells = Vec::new();
     for &threads in &options.threads {
         for &case in &options.cases {
-            if let Case::Timed(timed) = case {
-                progress(&format!("{case}, threads: {}", threads.count()));
-                cells.extend(take_turns(options, timed, threads, &mut order));
+            progress(&format!("{case}, threads: {}", threads.count()));
+            match case {
+                Case::Timed(timed) => {
+                    cells.extend(measure_timed(options, timed, threads, &mut order));
+                }
+                Case::Counted(counted) => {
+                    let operations = options.operations(counted);
+                    cells.extend(options.contenders.iter().map(|entrant| Cell {
+                        contender: entrant.name,
+                        case,
+                        threads,
+                        value: Summary::of(&[(entrant.count)(counted, threads, operations)]),
+                        ratio: None,
+                    }));
+                }
             }
-        }
-    }
-    for &case in &options.cases {
-        if let Case::Counted(counted) = case {
-            progress(&case.to_string());
-            cells.extend(options.contenders.iter().map(|entrant| Cell {
-                contender: entrant.name,
-                case,
-                threads: Threads::One,
-                value: Summary::of(&[(entrant.count)(counted, options.operations(counted))]),
-                ratio: None,
-            }));
         }
     }
     cells
 }
 
-/// Runs all rounds of one case. The contender at index zero is the baseline.
-fn take_turns(options: &Options, case: Timed, threads: Threads, order: &mut Order) -> Vec<Cell> {
-    let contenders = &options.contenders;
-    let mut operations: Vec<u32> = contenders
-        .iter()
-        .map(|entrant| calibrate(entrant, case, threads, options.slice))
-        .collect();
-
-    let mut values = vec![Vec::new(); contenders.len()];
-    for _ in 0..options.rounds {
-        for index in order.shuffled(contenders.len()) {
-            let slice = (contenders[index].time)(case, threads, operations[index]);
-            values[index].push(slice.nanoseconds());
-            operations[index] = scaled(slice, options.slice);
+/// Makes the comparisons that `options` ask for. `progress` is told what comes next.
+pub fn compare(options: &Options, mut progress: impl FnMut(&str)) -> Vec<Compared> {
+    let mut order = Order::new();
+    let mut compared = Vec::new();
+    for &threads in &options.threads {
+        for &comparison in &options.comparisons {
+            progress(&format!(
+                "{}, threads: {}",
+                comparison.name,
+                threads.count()
+            ));
+            let runs = [comparison.subject, comparison.reference];
+            let plan = Plan::of(options).at(comparison.pace);
+            let values = take_turns(plan, 2, &mut order, |index, operations| {
+                runs[index].time(threads, operations)
+            });
+            compared.push(Compared {
+                comparison,
+                threads,
+                subject: Summary::of(&values[0]),
+                reference: Summary::of(&values[1]),
+                ratio: Summary::of_ratios(&values[0], &values[1]),
+            });
         }
     }
+    compared
+}
 
+/// Runs all rounds of one case. The contender at index zero is the baseline.
+fn measure_timed(options: &Options, case: Timed, threads: Threads, order: &mut Order) -> Vec<Cell> {
+    let contenders = &options.contenders;
+    let plan = Plan::of(options);
+    let values = take_turns(plan, contenders.len(), order, |index, operations| {
+        (contenders[index].time)(case, threads, operations)
+    });
     contenders
         .iter()
         .zip(&values)
@@ -122,11 +144,33 @@ fn take_turns(options: &Options, case: Timed, threads: Threads, order: &mut Orde
         .collect()
 }
 
+/// Gives each of `count` runs a slice per round; `run` is told which one and about how many
+/// operations. Returns, for each run, the nanoseconds per operation in each round.
+fn take_turns(
+    plan: Plan,
+    count: usize,
+    order: &mut Order,
+    run: impl Fn(usize, u32) -> Slice,
+) -> Vec<Vec<f64>> {
+    let mut operations: Vec<u32> = (0..count)
+        .map(|index| calibrate(plan.slice, |operations| run(index, operations)))
+        .collect();
+    let mut values = vec![Vec::new(); count];
+    for _ in 0..plan.rounds {
+        for index in order.shuffled(count) {
+            let slice = run(index, operations[index]);
+            values[index].push(slice.nanoseconds());
+            operations[index] = scaled(slice, plan.slice);
+        }
+    }
+    values
+}
+
 /// Finds out how many operations fill a slice.
-fn calibrate(entrant: &Entrant, case: Timed, threads: Threads, target: Duration) -> u32 {
+fn calibrate(target: Duration, run: impl Fn(u32) -> Slice) -> u32 {
     let mut operations = 64;
     loop {
-        let slice = (entrant.time)(case, threads, operations);
+        let slice = run(operations);
         let next = scaled(slice, target);
         // A quarter of a slice is long enough to be scaled up from.
         if slice.elapsed >= target / 4 || next <= slice.operations {
@@ -201,6 +245,7 @@ mod tests {
     #[test]
     fn a_slice_grows_at_most_eightfold() {
         let slice = Slice {
+            warm_up: 10,
             operations: 100,
             elapsed: Duration::from_micros(1),
         };
@@ -211,6 +256,7 @@ mod tests {
     #[test]
     fn a_slice_that_took_too_long_shrinks() {
         let slice = Slice {
+            warm_up: 10,
             operations: 100,
             elapsed: Duration::from_millis(40),
         };

@@ -3,11 +3,12 @@
 //! ```text
 //! cargo run --release -p benches --bin actors
 //! cargo run --release -p benches --bin actors -- --only spark --case ask1,tell1 --threads 1
+//! cargo run --release -p benches --bin actors -- --only request-all,deadlock-check
 //! cargo run --release -p benches --bin actors -- --json > actors.json
 //! ```
 //!
-//! `--help` lists the flags. A full run takes a little over a minute. What is measured, and how, is
-//! in `benches::actors`.
+//! `--help` lists the flags, `--list` the names of contenders and comparisons. A full run takes
+//! two to three minutes. What is measured, and how, is in `benches::actors`.
 //!
 //! With `--profile bench` in place of `--release` everything is built with thin LTO and in one
 //! codegen unit. The baseline gains more from that than others do, so name the profile with the
@@ -17,7 +18,7 @@ use std::{env, process::ExitCode};
 
 use benches::actors::{
     counting_allocator::CountingAllocator,
-    options::{Options, UsageError},
+    options::{Asked, Options, UsageError},
     report, rounds,
 };
 
@@ -26,9 +27,13 @@ static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 fn main() -> ExitCode {
     let options = match Options::parse(env::args().skip(1)) {
-        Ok(Some(options)) => options,
-        Ok(None) => {
+        Ok(Asked::Measure(options)) => options,
+        Ok(Asked::Help) => {
             print!("{}", Options::HELP);
+            return ExitCode::SUCCESS;
+        }
+        Ok(Asked::List) => {
+            print!("{}", Options::list());
             return ExitCode::SUCCESS;
         }
         Err(UsageError(problem)) => {
@@ -37,11 +42,13 @@ fn main() -> ExitCode {
         }
     };
 
-    let cells = rounds::measure(&options, |next| eprintln!("measuring {next}"));
+    let progress = |next: &str| eprintln!("measuring {next}");
+    let cells = rounds::measure(&options, progress);
+    let compared = rounds::compare(&options, progress);
     if options.json {
-        println!("{:#}", report::json(&options, &cells));
+        println!("{:#}", report::json(&options, &cells, &compared));
     } else {
-        print!("{}", report::markdown(&options, &cells));
+        print!("{}", report::markdown(&options, &cells, &compared));
     }
     ExitCode::SUCCESS
 }

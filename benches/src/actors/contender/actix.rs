@@ -55,7 +55,7 @@ impl Contender for Actix {
     type Module = Addr<CounterActor>;
     type Handle = Addr<CounterActor>;
 
-    fn run<Work, Output>(threads: Threads, work: impl FnOnce(Self) -> Work) -> Output
+    fn run<Work, Output>(self, threads: Threads, work: impl FnOnce(Self) -> Work) -> Output
     where
         Work: Future<Output = Output> + Send + 'static,
         Output: Send + 'static,

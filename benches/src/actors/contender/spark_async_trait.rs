@@ -8,9 +8,9 @@ use spark_channel::{
 
 use super::{
     Contender,
-    spark::{DEFAULT_TIMEOUT, Spark},
+    spark::{Spark, shared_settings},
 };
-use crate::actors::workload::{Counter, MAILBOX_CAPACITY};
+use crate::actors::workload::Counter;
 
 /// Spark, with an `#[async_trait]` handler.
 #[derive(Debug, Default)]
@@ -28,11 +28,7 @@ impl Contender for SparkAsyncTrait {
     type Handle = SparkGenericModuleDispatcher<u64, u64>;
 
     async fn start(&self, counter: Counter) -> Self::Module {
-        module(CounterModule(counter))
-            .name("counter")
-            .capacity(MAILBOX_CAPACITY)
-            .default_timeout(DEFAULT_TIMEOUT)
-            .spawn()
+        shared_settings(module(CounterModule(counter))).spawn()
     }
 
     // The dispatcher does not know what kind of handler it talks to.

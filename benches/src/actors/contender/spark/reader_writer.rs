@@ -1,0 +1,81 @@
+//! Spark with a reader-writer module, whose every request is a read: set up as
+//! [`spark`](super::super::spark), for what keeping reads apart costs where they need not wait.
+//!
+//! Reader-writer modules make no direct calls, so the serial module on the same footing is
+//! [`SparkQueued`](super::SparkQueued).
+
+use spark_channel::{
+    Access, ModuleHandle, ReaderWriterHandler, SparkGenericModuleDispatcher, reader_writer,
+};
+
+use super::{DEFAULT_TIMEOUT, Spark};
+use crate::actors::{
+    contender::Contender,
+    workload::{Counter, MAILBOX_CAPACITY},
+};
+
+/// Spark, with a reader-writer module.
+#[derive(Debug, Default)]
+pub struct SparkReaderWriter;
+
+struct CounterModule(Counter);
+
+// === impl SparkReaderWriter ===
+
+impl Contender for SparkReaderWriter {
+    const NAME: &'static str = "spark-reader-writer";
+    const ABOUT: &'static str = "as spark, with a reader-writer module whose requests are reads";
+
+    type Module = ModuleHandle<u64, u64>;
+    type Handle = SparkGenericModuleDispatcher<u64, u64>;
+
+    async fn start(&self, counter: Counter) -> Self::Module {
+        reader_writer(CounterModule(counter))
+            .name("counter")
+            .capacity(MAILBOX_CAPACITY)
+            .default_timeout(DEFAULT_TIMEOUT)
+            .spawn()
+    }
+
+    fn handle(module: &Self::Module) -> Self::Handle {
+        Spark::handle(module)
+    }
+
+    async fn ask(handle: &Self::Handle, amount: u64) -> u64 {
+        Spark::ask(handle, amount).await
+    }
+
+    async fn tell(handle: &Self::Handle, amount: u64) {
+        Spark::tell(handle, amount).await;
+    }
+
+    async fn stop(module: Self::Module) {
+        Spark::stop(module).await;
+    }
+}
+
+// === impl CounterModule ===
+
+impl ReaderWriterHandler for CounterModule {
+    type Message = u64;
+    type Response = u64;
+    type Error = eyre::Report;
+
+    fn access(_: &u64) -> Access {
+        Access::Read
+    }
+
+    // Reads share the module's task, and nothing is awaited here, so no read sees another's half.
+    async fn handle_read(&self, amount: u64) -> eyre::Result<u64> {
+        Ok(self.0.request(amount))
+    }
+
+    async fn handle_write(&mut self, amount: u64) -> eyre::Result<u64> {
+        Ok(self.0.request(amount))
+    }
+
+    async fn handle_command(&mut self, amount: u64) -> eyre::Result<()> {
+        self.0.command(amount);
+        Ok(())
+    }
+}
