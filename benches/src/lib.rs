@@ -4,5 +4,8 @@
 //!
 //! * [`actors`]: what one module costs (ask, tell, start, memory) next to a hand-written tokio
 //!   loop and next to other actor crates. `cargo run --release -p benches --bin actors`
+//! * [`instructions`]: what one operation costs in instructions and allocations, counted exactly.
+//!   `scripts/count-instructions`
 
 pub mod actors;
+pub mod instructions;
