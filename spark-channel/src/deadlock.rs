@@ -18,7 +18,7 @@ use std::{
     collections::HashSet,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, Ordering, fence},
     },
     task::Waker,
 };
@@ -131,6 +131,14 @@ fn slot_id(slot: &Slot) -> SlotId {
 /// The names from `end` through `start` and on, round to `end`, if a request to `start`
 /// waits for the handler of `end` that is `asker`.
 fn path(start: &Arc<Control>, end: &Arc<Control>, asker: SlotId) -> Option<Arc<[Arc<str>]>> {
+    if !Arc::ptr_eq(start, end) {
+        // Between the edge that was published and the look at others': of two that close a
+        // circle together, at least one sees the other.
+        fence(Ordering::SeqCst);
+        if !start.waits.any() {
+            return None;
+        }
+    }
     // Each with the handler that is waited for, if not for all, and with the index of
     // the one that waits for it.
     let mut seen: Vec<(Arc<Control>, Option<SlotId>, Option<usize>)> =

@@ -1,7 +1,8 @@
 //! Many requests at once: sent ahead of their answers, which come back in order.
 //!
 //! A caller that awaits each answer before it asks again pays two task switches per
-//! request. Here one switch serves as many requests as fit into the mailbox.
+//! request. Here one switch serves as many requests as fit into the mailbox, and none is
+//! needed while the module is idle and can be called directly.
 
 use std::{
     collections::VecDeque,
@@ -25,6 +26,7 @@ use crate::{
     classes::Unaccepted,
     clock::Moment,
     deadlock::Edge,
+    direct::{self, Called},
     request::{
         self, Admission, Admitted, Caller, Limit, Timer,
         classified::{self, Sent},
@@ -81,8 +83,9 @@ impl<M, R, C, E> SparkGenericModuleDispatcher<M, R, C, E> {
     ///
     /// At most as many requests as the mailbox holds are on their way at a time (less,
     /// with [`in_flight_max`](RequestAll::in_flight_max)); when one is answered the next
-    /// is sent. They are accepted in order; messages of other senders may come between
-    /// them. The iterator is asked for a message when there is room for it, and must end.
+    /// is sent. To an idle module nothing need be sent: it answers one after the other on
+    /// the caller's task, as it does a single [`request`](Self::request). They are accepted
+    /// in order; messages of other senders may come between them. The iterator is asked for a message when there is room for it, and must end.
     ///
     /// The time limit, the module's default if none is set, holds for all of them together
     /// and runs from the first poll.
@@ -199,12 +202,13 @@ where
         }
     }
 
-    /// Sends what there is room for. Whether any of it was accepted.
-    fn send(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> bool {
+    /// Sends what there is room for, or calls the module directly as long as nothing is in
+    /// flight. Whether anything is now that was not; pending if the task has to yield.
+    fn poll_send(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<bool> {
         let mut sent = false;
         if self.waiting.is_some() {
             if self.as_mut().poll_admission(cx).is_pending() {
-                return false;
+                return Poll::Ready(false);
             }
             sent = true;
         }
@@ -212,6 +216,10 @@ where
         let dispatcher = *this.dispatcher;
         let caller = Caller::of();
         while *this.stage == Progress::Sending && this.in_flight.len() < *this.in_flight_max {
+            let seat = dispatcher.direct().filter(|_| this.in_flight.is_empty());
+            if seat.is_some() {
+                ready!(direct::poll_budget(cx));
+            }
             // The iterator and the conversion are the caller's own code.
             let Some(message) = this.messages.next() else {
                 *this.stage = Progress::Sent;
@@ -225,8 +233,28 @@ where
                     continue;
                 }
             };
+            let mut next = Some(message.into());
+            if let Some(seat) = seat
+                && !request::has_passed(*this.deadline, dispatcher)
+            {
+                match seat.call(&mut next, *this.deadline, &mut edge, cx) {
+                    Called::Busy => {}
+                    Called::Answered(answer) => {
+                        this.answers.push(answer);
+                        continue;
+                    }
+                    Called::Started(reply) => {
+                        this.in_flight.push_back(InFlight::Sent(None, reply, edge));
+                        sent = true;
+                        continue;
+                    }
+                }
+            }
+            let Some(message) = next else {
+                unreachable!("only a direct call takes it");
+            };
             if let Some(intake) = dispatcher.intake() {
-                let (message, edge) = (message.into(), edge.take());
+                let edge = edge.take();
                 match classified::offer(dispatcher, intake, message, *this.deadline, edge.as_ref())
                 {
                     Ok(Sent { stamp, reply }) => {
@@ -236,7 +264,7 @@ where
                     Err(Unaccepted::Wait(wrapped, line)) => {
                         let place = classified::wait(intake, line, wrapped);
                         *this.waiting = Some((None, place, edge));
-                        return self.poll_admission(cx).is_ready() || sent;
+                        return Poll::Ready(self.poll_admission(cx).is_ready() || sent);
                     }
                     Err(unaccepted) => {
                         let reason = dispatcher.unaccepted(unaccepted).reason;
@@ -250,8 +278,8 @@ where
             let permits = match dispatcher.try_admit_up_to(room.min(more.saturating_add(1))) {
                 Ok(permits) => permits,
                 Err(SparkChannelError::Full) => {
-                    *this.waiting = Some((Some(message.into()), dispatcher.place(), edge));
-                    return self.poll_admission(cx).is_ready() || sent;
+                    *this.waiting = Some((Some(message), dispatcher.place(), edge));
+                    return Poll::Ready(self.poll_admission(cx).is_ready() || sent);
                 }
                 Err(reason) => {
                     let reason = dispatcher.refuse(reason, ()).reason;
@@ -262,21 +290,21 @@ where
             let mut next = Some(message);
             for permit in permits {
                 // Whoever promised more than there is has reserved in vain.
-                let Some(message) = next.take().or_else(|| this.messages.next()) else {
+                let more = || this.messages.next().map(Into::into);
+                let Some(message) = next.take().or_else(more) else {
                     break;
                 };
                 // The first has looked for a circle; none has closed since.
                 let edge = edge
                     .take()
                     .or_else(|| caller.wait(dispatcher).ok().flatten());
-                let message = message.into();
                 let (stamp, reply) =
                     request::send(dispatcher, permit, message, *this.deadline, edge.as_ref());
                 this.in_flight.push_back(InFlight::Sent(stamp, reply, edge));
                 sent = true;
             }
         }
-        sent
+        Poll::Ready(sent)
     }
 
     /// Waits for room and sends the message that waits for it.
@@ -383,7 +411,7 @@ where
         }
         loop {
             self.as_mut().take_answers();
-            if self.as_mut().send(cx) {
+            if ready!(self.as_mut().poll_send(cx)) {
                 // As a single request does: most modules will have answered when this
                 // is polled again, and nothing needs to be registered.
                 cx.waker().wake_by_ref();

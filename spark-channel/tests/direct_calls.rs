@@ -63,6 +63,66 @@ async fn an_idle_module_answers_at_the_first_poll() {
 }
 
 #[tokio::test]
+async fn an_idle_module_answers_a_whole_batch_at_the_first_poll() {
+    let module = idle(Sum(0)).await;
+    let dispatcher = module.dispatcher();
+
+    let mut asking = task::spawn(dispatcher.request_all(1..=4_u64));
+    let Poll::Ready(answers) = asking.poll() else {
+        panic!("not answered at once");
+    };
+
+    let answers: eyre::Result<Vec<_>> = answers.into_iter().collect();
+    assert_eq!(answers.expect("it adds"), [1, 3, 6, 10]);
+}
+
+#[tokio::test]
+async fn a_batch_goes_on_through_the_mailbox_when_a_handler_has_to_wait() {
+    let gate = Gate::closed();
+    let module = idle(Runner).await;
+    let dispatcher = module.dispatcher();
+    let waits = {
+        let gate = gate.clone();
+        async move {
+            gate.wait().await?;
+            Ok(2)
+        }
+    };
+    let jobs = [job(async { Ok(1) }), job(waits), job(async { Ok(3) })];
+    let mut asking = task::spawn(dispatcher.request_all(jobs));
+
+    assert!(asking.poll().is_pending());
+    yield_now().await;
+    assert!(asking.poll().is_pending());
+    gate.open();
+
+    let answers: eyre::Result<Vec<_>> = within(asking).await.into_iter().collect();
+    assert_eq!(answers.expect("all succeed"), [1, 2, 3]);
+}
+
+#[tokio::test]
+async fn a_batch_of_direct_calls_yields_now_and_then() {
+    let module = idle(Sum(0)).await;
+    let dispatcher = module.dispatcher();
+    let turns = Arc::new(AtomicU64::new(0));
+    let others = tokio::spawn({
+        let turns = Arc::clone(&turns);
+        async move {
+            loop {
+                turns.fetch_add(1, Ordering::Relaxed);
+                yield_now().await;
+            }
+        }
+    });
+
+    let answers = within(dispatcher.request_all(std::iter::repeat_n(0_u64, 10_000))).await;
+
+    assert_eq!(answers.len(), 10_000);
+    assert!(turns.load(Ordering::Relaxed) > 10);
+    others.abort();
+}
+
+#[tokio::test]
 async fn a_module_without_direct_calls_answers_in_its_own_task() {
     let module = module(Sum(1)).without_direct_calls().spawn();
     yield_now().await;
