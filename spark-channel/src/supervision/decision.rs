@@ -372,7 +372,7 @@ impl Decision {
         };
         for unit in &mut self.units[affected] {
             unit.due = unit.due.max(due);
-            unit.marked = matches!(unit.state, State::Starting | State::Up);
+            unit.marked |= matches!(unit.state, State::Starting | State::Up);
         }
     }
 
@@ -397,7 +397,7 @@ impl Decision {
     fn collapse(&mut self, failure: Option<Failure>) {
         self.phase = Phase::Collapsing(failure);
         for unit in &mut self.units {
-            unit.marked = matches!(unit.state, State::Starting | State::Up);
+            unit.marked |= matches!(unit.state, State::Starting | State::Up);
         }
     }
 

@@ -142,3 +142,42 @@ proptest! {
         prop_assert!(world.is_over());
     }
 }
+
+/// Found by the laws above, once in many thousands of histories.
+#[test]
+fn a_temporary_child_that_failed_stays_doomed_whoever_fails_next() {
+    let answer = |fails| Step::Answer { whose: 0, fails };
+    let fail = |whose| Step::Fail {
+        whose,
+        by_message: false,
+    };
+    let mut world = World::new(Setting {
+        strategy: Strategy::RestForOne,
+        children: vec![
+            (Restart::Permanent, 1),
+            (Restart::Permanent, 1),
+            (Restart::Temporary, 1),
+            (Restart::Permanent, 2),
+        ],
+        restarts: None,
+        within: Duration::from_secs(1),
+        nested: false,
+        seed: 0,
+    });
+    world.act();
+    // The last child leaves for its own failure when first the temporary one fails,
+    // and then the first.
+    for step in [
+        answer(false),
+        answer(false),
+        answer(false),
+        answer(true),
+        fail(2),
+        fail(0),
+        answer(false),
+    ] {
+        world.take(step);
+    }
+    world.calm_down();
+    world.check_the_end();
+}
