@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use spark_channel::{
-    Backoff, Child, ModuleState, NativeHandler, SparkChannelError, Stop, StopReason, Strategy,
-    Supervisor, SupervisorEnd,
+    Backoff, Child, Deadlocks, ModuleState, NativeHandler, SparkChannelError, Stop, StopReason,
+    Strategy, Supervisor, SupervisorEnd,
 };
 use tokio::{runtime, time::Instant};
 
@@ -160,10 +160,11 @@ async fn failures_count_together_until_exactly_their_window_is_over() {
 // --- what waits, and who stops it
 
 #[tokio::test(start_paused = true)]
-async fn a_sibling_that_waits_for_the_one_that_failed_holds_up_the_restart_for_its_own_time_only() {
+async fn a_sibling_that_nobody_sees_wait_holds_up_the_restart_for_its_own_time_only() {
     let mut tree = at_once(Strategy::OneForAll);
     let a = tree.child(Child::new(|| Runner).name("a"));
-    let b = tree.child(Child::new(|| Runner).name("b").shutdown_timeout(2 * SECOND));
+    let b = Child::new(|| Runner).shutdown_timeout(2 * SECOND);
+    let b = tree.child(b.deadlocks(Deadlocks::Off));
     let tree = tree.spawn();
     let gate = Gate::closed();
     let crashing = queued(a.request(job({
@@ -188,6 +189,39 @@ async fn a_sibling_that_waits_for_the_one_that_failed_holds_up_the_restart_for_i
     assert_eq!(before.elapsed().as_secs(), 2);
     let answer = within(b.request(job(async { Ok(8) }))).await;
     assert_eq!(answer.expect("handled"), 8);
+    within(tree.shutdown(Stop::Drain)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sibling_that_leaves_is_not_held_up_by_one_that_fails_meanwhile() {
+    let mut tree = at_once(Strategy::OneForAll);
+    let [first, failing, last] =
+        ["first", "failing", "last"].map(|name| tree.child(Child::new(|| Runner).name(name)));
+    let tree = tree.spawn();
+    let gate = Gate::closed();
+    let crashing = queued(first.request(job({
+        let gate = gate.clone();
+        async move {
+            gate.wait().await?;
+            panic!("told to panic")
+        }
+    })));
+    gate.entered().await;
+    let asks = queued(last.request(job({
+        let first = first.clone();
+        async move { first.request(job(async { Ok(7) })).await }
+    })));
+    settled().await;
+    let failed = within(failing.request(job(async { panic!("told to panic") }))).await;
+    assert!(failed.is_err());
+    settled().await;
+    let before = Instant::now();
+
+    gate.open();
+
+    assert!(within(crashing).await.is_err());
+    assert_eq!(reason(within(asks).await), SparkChannelError::Cancelled);
+    assert!(before.elapsed() < SECOND);
     within(tree.shutdown(Stop::Drain)).await;
 }
 

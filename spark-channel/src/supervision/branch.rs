@@ -156,6 +156,11 @@ impl Branch {
     /// Drops what its handlers do.
     pub(super) fn cut(&self) {
         self.oversight.set_cut(true);
+        self.wake();
+    }
+
+    /// Has the handlers of a module look again what they are to do.
+    pub(super) fn wake(&self) {
         if let Kind::Module { control, .. } = &self.kind {
             for slot in &control.slots {
                 slot.wake();

@@ -119,6 +119,7 @@ impl Driver {
     }
 
     fn listen_to_children(&mut self, now: Instant) {
+        let mut any_down = false;
         for (child, branch) in self.branches.iter_mut().enumerate() {
             for replica in 0..branch.oversight.replicas() {
                 let place = Place { child, replica };
@@ -126,6 +127,7 @@ impl Driver {
                     None => {}
                     Some(News::Up) => self.decision.up(place),
                     Some(News::Down(exit)) => {
+                        any_down = true;
                         if exit != Exit::Recalled {
                             tracing::warn!(
                                 supervisor = &*self.shared.name,
@@ -142,6 +144,10 @@ impl Driver {
             if let Some(lost) = branch.ended() {
                 self.decision.gone(child, lost);
             }
+        }
+        if any_down {
+            // Whoever has to leave may wait for the one that is down.
+            self.branches.iter().for_each(Branch::wake);
         }
     }
 

@@ -40,10 +40,9 @@ use crate::{
 /// after the old one is gone. A child that has ended for good stays so, also when its
 /// supervisor is restarted.
 ///
-/// While a handler waits for its restart nobody answers: a sibling's handler that asks it
-/// and has to leave first holds up the restart, until its own
-/// [`shutdown_timeout`](Child::shutdown_timeout) is over. In the same way a `started`
-/// that asks a child added later waits for ever, unless with a timeout.
+/// While a handler waits for its restart nobody answers; what that means for siblings
+/// that ask it is said at [`Strategy`]. In the same way a `started` that asks a child
+/// added later waits for ever, unless with a timeout.
 ///
 /// Children are added before the start; a supervisor whose children have all ended
 /// ends, at once if there are none.
