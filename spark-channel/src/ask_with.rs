@@ -230,6 +230,11 @@ where
                 Poll::Ready(Err(dispatcher.refuse(reason, ()).reason))
             }
             Poll::Pending => {
+                if let (Some(edge), Some(control)) = (&*this.edge, dispatcher.control())
+                    && let Err(reason) = edge.wait_for_room(control, cx.waker())
+                {
+                    return Poll::Ready(Err(dispatcher.refuse(reason, ()).reason));
+                }
                 let Some(deadline) = *this.deadline else {
                     return Poll::Pending;
                 };

@@ -6,7 +6,7 @@ use tokio::sync::mpsc::{PermitIterator, error::TrySendError};
 
 use crate::{
     Refused, SparkChannelError, SparkGenericModuleDispatcher, SparkGenericModuleMessage, Stage,
-    current, dispatcher::Envelope,
+    current, deadlock, dispatcher::Envelope,
 };
 
 /// A batch of commands of which not all were accepted.
@@ -117,6 +117,7 @@ impl<M, R, C, E> SparkGenericModuleDispatcher<M, R, C, E> {
             return self.try_admit_up_to(messages);
         }
         let reserving = self.sender.reserve_many(messages);
+        let reserving = deadlock::wait_for_room(self.control(), reserving);
         let reserved = match current::deadline() {
             None => reserving.await,
             Some(deadline) => tokio::time::timeout_at(deadline, reserving)
@@ -125,7 +126,7 @@ impl<M, R, C, E> SparkGenericModuleDispatcher<M, R, C, E> {
                     stage: Stage::NotAdmitted,
                 })?,
         };
-        reserved.map_err(|_| self.closed_reason())
+        reserved?.map_err(|_| self.closed_reason())
     }
 
     /// Places for this many messages or fewer, but not none, if there are any now.

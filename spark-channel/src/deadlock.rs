@@ -16,11 +16,13 @@
 
 use std::{
     collections::HashSet,
+    future::{Future, poll_fn},
+    pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering, fence},
     },
-    task::Waker,
+    task::{Poll, Waker},
 };
 
 use crate::{
@@ -60,12 +62,23 @@ struct List {
     edges: Vec<Wait>,
 }
 
+#[derive(Clone)]
 struct Wait {
     number: u64,
     callee: Arc<Control>,
     asker: SlotId,
     /// Which of the callee's reads handles the request, once one does.
     handled_by: Option<SlotId>,
+}
+
+/// A module that a walk has come to.
+#[derive(Clone)]
+struct Step {
+    module: Arc<Control>,
+    /// The handler that is waited for, if not all.
+    handler: Option<SlotId>,
+    /// The wait that led here, and whose it is; none at the start.
+    by: Option<(Arc<Control>, u64)>,
 }
 
 /// A handler that runs, told by the address of its slot from those beside it.
@@ -101,6 +114,33 @@ pub(crate) fn wait_for(callee: &Arc<Control>) -> Result<Option<Edge>, SparkChann
         Some(Some((caller, asker))) => wait(caller, asker, callee),
         _ => Ok(None),
     }
+}
+
+/// Waits for a `place` in the mailbox of `callee`, and [says so](wait_for) meanwhile.
+///
+/// # Errors
+///
+/// [`WouldDeadlock`](SparkChannelError::WouldDeadlock), also if the circle closes later.
+pub(crate) async fn wait_for_room<P: Future>(
+    callee: Option<&Arc<Control>>,
+    place: P,
+) -> Result<P::Output, SparkChannelError> {
+    let edge = callee.map(wait_for).transpose()?.flatten();
+    let mut place = pin!(place);
+    poll_fn(|cx| {
+        // What makes the circle may have made room as well: the module takes all it has.
+        if let Poll::Ready(place) = place.as_mut().poll(cx) {
+            return Poll::Ready(Ok(place));
+        }
+        match (&edge, callee) {
+            (Some(edge), Some(callee)) => match edge.wait_for_room(callee, cx.waker()) {
+                Ok(()) => Poll::Pending,
+                Err(reason) => Poll::Ready(Err(reason)),
+            },
+            _ => Poll::Pending,
+        }
+    })
+    .await
 }
 
 fn wait(
@@ -139,37 +179,86 @@ fn path(start: &Arc<Control>, end: &Arc<Control>, asker: SlotId) -> Option<Arc<[
             return None;
         }
     }
-    // Each with the handler that is waited for, if not for all, and with the index of
-    // the one that waits for it.
-    let mut seen: Vec<(Arc<Control>, Option<SlotId>, Option<usize>)> =
-        vec![(Arc::clone(start), None, None)];
-    let mut known = HashSet::from([(Arc::as_ptr(start), None)]);
+    loop {
+        let steps = walk(start, end, asker)?;
+        // A walk takes time: the first wait it saw may have ended before the last began.
+        // What all is still there was there together.
+        if steps.iter().all(Step::stands) {
+            let names = steps.iter().map(|step| &step.module.name);
+            return Some([&end.name].into_iter().chain(names).cloned().collect());
+        }
+    }
+}
+
+/// The steps from `start` to `end`.
+fn walk(start: &Arc<Control>, end: &Arc<Control>, asker: SlotId) -> Option<Vec<Step>> {
+    let start = Step {
+        module: Arc::clone(start),
+        handler: None,
+        by: None,
+    };
+    // Each with the index of the one before it.
+    let mut known = HashSet::from([start.id()]);
+    let mut seen = vec![(start, None)];
     let mut at = 0;
     while at < seen.len() {
-        let (here, handler, before) = seen[at].clone();
-        let waits_for = |slot| match handler {
-            Some(handler) => handler == slot,
-            None => !here.is_open(),
-        };
-        if Arc::ptr_eq(&here, end) && waits_for(asker) {
-            let mut names = vec![Arc::clone(&end.name)];
-            let mut back = before;
+        let here = &seen[at].0;
+        if Arc::ptr_eq(&here.module, end) && here.waits_for(asker) {
+            let mut steps = Vec::new();
+            let mut back = Some(at);
             while let Some(index) = back {
-                names.push(Arc::clone(&seen[index].0.name));
-                back = seen[index].2;
+                steps.push(seen[index].0.clone());
+                back = seen[index].1;
             }
-            names.push(Arc::clone(&end.name));
-            names.reverse();
-            return Some(names.into());
+            steps.reverse();
+            return Some(steps);
         }
-        for (next, handler) in here.waits.targets(waits_for) {
-            if known.insert((Arc::as_ptr(&next), handler)) {
-                seen.push((next, handler, Some(at)));
+        for next in here.next() {
+            if known.insert(next.id()) {
+                seen.push((next, Some(at)));
             }
         }
         at += 1;
     }
     None
+}
+
+// === impl Step ===
+
+impl Step {
+    fn id(&self) -> (*const Control, Option<SlotId>) {
+        (Arc::as_ptr(&self.module), self.handler)
+    }
+
+    /// Whether who comes here waits for the handler in `slot`.
+    fn waits_for(&self, slot: SlotId) -> bool {
+        match self.handler {
+            Some(handler) => handler == slot,
+            None => !self.module.is_open(),
+        }
+    }
+
+    fn next(&self) -> Vec<Self> {
+        let waits = self.module.waits.of(|slot| self.waits_for(slot));
+        waits
+            .into_iter()
+            .map(|wait| Self {
+                module: wait.callee,
+                handler: wait.handled_by,
+                by: Some((Arc::clone(&self.module), wait.number)),
+            })
+            .collect()
+    }
+
+    /// Whether the wait that led here is there, and still for what it was for.
+    fn stands(&self) -> bool {
+        let waits = self.handler.is_some() || !self.module.is_open();
+        waits
+            && self.by.as_ref().is_none_or(|(from, number)| {
+                let handled_by = from.waits.with(*number, |wait| wait.handled_by);
+                handled_by == Some(self.handler)
+            })
+    }
 }
 
 // === impl Waits ===
@@ -205,14 +294,11 @@ impl Waits {
         drop(removed);
     }
 
-    /// Whom those handlers wait for that are `wanted`, and which handler of each.
-    fn targets(&self, wanted: impl Fn(SlotId) -> bool) -> Vec<(Arc<Control>, Option<SlotId>)> {
+    /// Whom those handlers wait for that are `wanted`.
+    fn of(&self, wanted: impl Fn(SlotId) -> bool) -> Vec<Wait> {
         let list = self.lock();
         let edges = list.iter().flat_map(|list| &list.edges);
-        edges
-            .filter(|edge| wanted(edge.asker))
-            .map(|edge| (Arc::clone(&edge.callee), edge.handled_by))
-            .collect()
+        edges.filter(|edge| wanted(edge.asker)).cloned().collect()
     }
 
     /// Whether the handlers that run wait, directly or through others, for a module that
@@ -220,14 +306,19 @@ impl Waits {
     #[cold]
     pub(crate) fn reach(&self, wanted: impl Fn(&Control) -> bool) -> bool {
         let mut known = HashSet::new();
-        let mut ahead = self.targets(|_| true);
-        while let Some((here, handler)) = ahead.pop() {
+        let mut ahead = self.of(|_| true);
+        while let Some(Wait {
+            callee: here,
+            handled_by,
+            ..
+        }) = ahead.pop()
+        {
             if wanted(&here) {
                 return true;
             }
-            if known.insert((Arc::as_ptr(&here), handler)) {
-                let waits_for = |slot| handler.map_or(!here.is_open(), |handler| handler == slot);
-                ahead.extend(here.waits.targets(waits_for));
+            if known.insert((Arc::as_ptr(&here), handled_by)) {
+                let waits_for = |slot| handled_by.map_or(!here.is_open(), |by| by == slot);
+                ahead.extend(here.waits.of(waits_for));
             }
         }
         false
@@ -349,5 +440,53 @@ impl Published {
         }
         let asker = self.from.waits.with(self.number, |wait| wait.asker)?;
         path(callee, &self.from, asker)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{thread, time::Duration};
+
+    use super::*;
+
+    fn control(name: &str) -> Arc<Control> {
+        let deadlocks = Deadlocks::Error;
+        let control = Control::new(name.into(), 1, 1, None, Duration::ZERO, deadlocks);
+        Arc::new(control)
+    }
+
+    fn waits(caller: &Arc<Control>, callee: &Arc<Control>) -> Edge {
+        Edge {
+            from: Arc::clone(caller),
+            number: caller.waits.add(callee, slot_id(&caller.slots[0])),
+        }
+    }
+
+    #[test]
+    fn waits_that_were_never_there_together_are_no_circle() {
+        let [a, b, beside, c] = ["a", "b", "beside", "c"].map(control);
+        let _beside = waits(&b, &beside);
+        let b_waits = waits(&b, &c);
+        let references = Arc::strong_count(&c);
+
+        // `a` asks `b`, and is held up when it has seen that `b` waits for `c`.
+        let held = beside.waits.lock();
+        let asking = {
+            let (a, b) = (Arc::clone(&a), Arc::clone(&b));
+            thread::spawn(move || wait(Arc::clone(&a), slot_id(&a.slots[0]), &b).map(drop))
+        };
+        while Arc::strong_count(&c) == references {
+            assert!(!asking.is_finished());
+            thread::yield_now();
+        }
+        // `c` answers `b`, and only then asks `a`.
+        drop(b_waits);
+        let _c_waits = waits(&c, &a);
+        drop(held);
+
+        asking.join().expect("no panic").expect("no circle");
+        let _b_waits = waits(&b, &c);
+        let path = path(&a, &c, slot_id(&c.slots[0]));
+        assert_eq!(path, None, "`a` has given up");
     }
 }

@@ -12,7 +12,7 @@
 
 use std::{
     cell::Cell,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, RawWakerVTable, Waker},
 };
 
 use tokio::{
@@ -52,34 +52,41 @@ pub(crate) struct Level(());
 thread_local! {
     static THREAD: Thread = const {
         Thread {
-            levels: Cell::new(0),
+            levels: Cell::new((0, 0)),
             seen: Cell::new(None),
         }
     };
 }
 
 struct Thread {
-    levels: Cell<u8>,
-    /// The task seen last on this thread, and its runtime.
-    seen: Cell<Option<(task::Id, runtime::Id)>>,
+    /// How many there are, and where on the stack the first one began.
+    levels: Cell<(u8, usize)>,
+    /// The task seen last on this thread, how it was polled, and its runtime.
+    seen: Cell<Option<(task::Id, WakerId, runtime::Id)>>,
 }
+
+type WakerId = (*const (), *const RawWakerVTable);
 
 // === impl Level ===
 
 impl Level {
-    /// `None` when handlers that call each other directly are nested too deep, each is a
-    /// few frames on the one stack; and when the code that runs now is not polled by
-    /// `runtime`: only there does a handler find the timers, sockets and tasks it was
-    /// written for.
+    /// `None` when handlers that call each other directly are nested too deep: each is a
+    /// few frames on the one stack, and nobody knows how large. And when the code that runs
+    /// now is not polled by `runtime`: only there does a handler find the timers, sockets
+    /// and tasks it was written for.
     // Not inlined: in the crates of handlers, a thread-local is slower to reach.
     #[inline(never)]
-    pub(crate) fn enter(runtime: runtime::Id) -> Option<Self> {
+    pub(crate) fn enter(runtime: runtime::Id, waker: &Waker) -> Option<Self> {
         THREAD.with(|thread| {
-            let levels = thread.levels.get();
-            if levels == LEVELS_MAX || !thread.is_on(runtime) {
+            let (levels, first) = thread.levels.get();
+            let probe = 0_u8;
+            let here = std::ptr::from_ref(&probe).addr();
+            let first = if levels == 0 { here } else { first };
+            let is_deep = levels == LEVELS_MAX || first.abs_diff(here) > STACK_BYTES_MAX;
+            if is_deep || !thread.is_on(runtime, waker) {
                 return None;
             }
-            thread.levels.set(levels + 1);
+            thread.levels.set((levels + 1, first));
             Some(Self(()))
         })
     }
@@ -88,39 +95,55 @@ impl Level {
 impl Drop for Level {
     #[inline(never)]
     fn drop(&mut self) {
-        THREAD.with(|thread| thread.levels.set(thread.levels.get() - 1));
+        THREAD.with(|thread| {
+            let (levels, first) = thread.levels.get();
+            thread.levels.set((levels - 1, first));
+        });
     }
 }
 
 // === impl Thread ===
 
 impl Thread {
-    /// Asking tokio costs a shared counter, so the answer is kept for the task seen last;
-    /// a task never changes its runtime.
-    fn is_on(&self, runtime: runtime::Id) -> bool {
-        let task = task::try_id();
-        match (task, self.seen.get()) {
-            (Some(task), Some((seen, its))) if task == seen => its == runtime,
-            _ => self.ask_runtime(task) == Some(runtime),
+    /// Asking tokio costs a shared counter, so the answer is kept for the task seen last,
+    /// and its waker: one that blocks its thread on another runtime is polled there with
+    /// another.
+    fn is_on(&self, runtime: runtime::Id, waker: &Waker) -> bool {
+        let Some(task) = task::try_id() else {
+            return ask_runtime() == Some(runtime);
+        };
+        let waker = (waker.data(), std::ptr::from_ref(waker.vtable()));
+        match self.seen.get() {
+            Some((seen, polled, its)) if seen == task && polled == waker => its == runtime,
+            _ => {
+                let asked = ask_runtime();
+                self.seen.set(asked.map(|its| (task, waker, its)));
+                asked == Some(runtime)
+            }
         }
     }
+}
 
-    #[cold]
-    fn ask_runtime(&self, task: Option<task::Id>) -> Option<runtime::Id> {
-        let runtime = Handle::try_current().ok()?.id();
-        if let Some(task) = task {
-            self.seen.set(Some((task, runtime)));
-        }
-        Some(runtime)
-    }
+#[cold]
+fn ask_runtime() -> Option<runtime::Id> {
+    Some(Handle::try_current().ok()?.id())
 }
 
 /// Takes a unit of the task's budget: a direct call does not yield by itself, and a
 /// caller in a loop must not keep its thread from everybody else.
 #[inline]
-pub(crate) fn poll_budget(cx: &mut Context<'_>) -> Poll<()> {
-    ready!(coop::poll_proceed(cx)).made_progress();
-    Poll::Ready(())
+pub(crate) fn has_budget(cx: &mut Context<'_>) -> bool {
+    match coop::poll_proceed(cx) {
+        Poll::Ready(unit) => {
+            unit.made_progress();
+            true
+        }
+        Poll::Pending => false,
+    }
 }
 
 const LEVELS_MAX: u8 = 16;
+
+/// An eighth of what tokio gives its threads: how much stack the calls around a nested
+/// one may have taken.
+const STACK_BYTES_MAX: usize = 256 << 10;

@@ -331,20 +331,18 @@ impl<M, R, C, E> SparkGenericModuleDispatcher<M, R, C, E> {
         if reason != SparkChannelError::Full || own_handler {
             return Err(self.refuse(reason, command));
         }
-        let _edge = match self.control.as_ref().map(deadlock::wait_for) {
-            Some(Err(reason)) => return Err(self.refuse(reason, command)),
-            edge => edge,
-        };
+        let reserving = deadlock::wait_for_room(self.control.as_ref(), self.sender.reserve());
         let reserved = match current::deadline() {
-            None => Ok(self.sender.reserve().await),
-            Some(deadline) => tokio::time::timeout_at(deadline, self.sender.reserve()).await,
+            None => Ok(reserving.await),
+            Some(deadline) => tokio::time::timeout_at(deadline, reserving).await,
         };
         match reserved {
-            Ok(Ok(permit)) => {
+            Ok(Ok(Ok(permit))) => {
                 permit.send(SparkGenericModuleMessage::Command(command));
                 Ok(())
             }
-            Ok(Err(_)) => Err(self.refuse(self.closed_reason(), command)),
+            Ok(Ok(Err(_))) => Err(self.refuse(self.closed_reason(), command)),
+            Ok(Err(reason)) => Err(self.refuse(reason, command)),
             Err(_) => {
                 let stage = Stage::NotAdmitted;
                 Err(self.refuse(SparkChannelError::TimedOut { stage }, command))

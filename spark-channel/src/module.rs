@@ -252,7 +252,9 @@ where
     /// the module's task. That saves two wake-ups, and everything else holds as ever.
     /// It is wrong for a handler that blocks its thread, which also blocks the one
     /// caller whose timeout it then outlasts, and for one that computes for long, which
-    /// keeps whatever else the caller's task does waiting. A pool makes no direct calls.
+    /// keeps whatever else the caller's task does waiting; also for one that uses
+    /// tokio's `block_in_place`, which panics below a `LocalSet`, and one that reads
+    /// task-locals. A pool makes no direct calls.
     pub fn without_direct_calls(mut self) -> Self {
         self.config.direct_calls = false;
         self

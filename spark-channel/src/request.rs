@@ -218,10 +218,6 @@ where
         if this.admission.is_some() {
             return self.poll_admission(cx);
         }
-        let seat = dispatcher.direct();
-        if seat.is_some() {
-            ready!(direct::poll_budget(cx));
-        }
         assert!(
             this.message.is_some(),
             "`Request` polled after it completed"
@@ -237,7 +233,8 @@ where
         }
         let bound = earlier(*this.at_most, caller.inherited);
         *this.deadline = earlier(bound, this.limit.deadline(dispatcher));
-        if let Some(seat) = seat
+        if let Some(seat) = dispatcher.direct()
+            && direct::has_budget(cx)
             && (bound.is_none() && this.limit.is_ahead(dispatcher)
                 || !has_passed(*this.deadline, dispatcher))
         {
@@ -341,6 +338,8 @@ where
         let Some(reply) = this.reply.take() else {
             unreachable!("only a request that waits for its answer gives up");
         };
+        // The message may be in the mailbox for long, and so may this future be kept.
+        *this.edge = None;
         give_up(this.dispatcher, reply, *this.stamp)
     }
 }

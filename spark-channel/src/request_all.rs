@@ -203,12 +203,12 @@ where
     }
 
     /// Sends what there is room for, or calls the module directly as long as nothing is in
-    /// flight. Whether anything is now that was not; pending if the task has to yield.
-    fn poll_send(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<bool> {
+    /// flight. Whether anything is now that was not.
+    fn send(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> bool {
         let mut sent = false;
         if self.waiting.is_some() {
             if self.as_mut().poll_admission(cx).is_pending() {
-                return Poll::Ready(false);
+                return false;
             }
             sent = true;
         }
@@ -216,10 +216,6 @@ where
         let dispatcher = *this.dispatcher;
         let caller = Caller::of();
         while *this.stage == Progress::Sending && this.in_flight.len() < *this.in_flight_max {
-            let seat = dispatcher.direct().filter(|_| this.in_flight.is_empty());
-            if seat.is_some() {
-                ready!(direct::poll_budget(cx));
-            }
             // The iterator and the conversion are the caller's own code.
             let Some(message) = this.messages.next() else {
                 *this.stage = Progress::Sent;
@@ -234,7 +230,9 @@ where
                 }
             };
             let mut next = Some(message.into());
-            if let Some(seat) = seat
+            if let Some(seat) = dispatcher.direct()
+                && this.in_flight.is_empty()
+                && direct::has_budget(cx)
                 && !request::has_passed(*this.deadline, dispatcher)
             {
                 match seat.call(&mut next, *this.deadline, &mut edge, cx) {
@@ -264,7 +262,7 @@ where
                     Err(Unaccepted::Wait(wrapped, line)) => {
                         let place = classified::wait(intake, line, wrapped);
                         *this.waiting = Some((None, place, edge));
-                        return Poll::Ready(self.poll_admission(cx).is_ready() || sent);
+                        return self.poll_admission(cx).is_ready() || sent;
                     }
                     Err(unaccepted) => {
                         let reason = dispatcher.unaccepted(unaccepted).reason;
@@ -279,7 +277,7 @@ where
                 Ok(permits) => permits,
                 Err(SparkChannelError::Full) => {
                     *this.waiting = Some((Some(message), dispatcher.place(), edge));
-                    return Poll::Ready(self.poll_admission(cx).is_ready() || sent);
+                    return self.poll_admission(cx).is_ready() || sent;
                 }
                 Err(reason) => {
                     let reason = dispatcher.refuse(reason, ()).reason;
@@ -304,7 +302,7 @@ where
                 sent = true;
             }
         }
-        Poll::Ready(sent)
+        sent
     }
 
     /// Waits for room and sends the message that waits for it.
@@ -411,7 +409,7 @@ where
         }
         loop {
             self.as_mut().take_answers();
-            if ready!(self.as_mut().poll_send(cx)) {
+            if self.as_mut().send(cx) {
                 // As a single request does: most modules will have answered when this
                 // is polled again, and nothing needs to be registered.
                 cx.waker().wake_by_ref();

@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use spark_channel::{
     Deadlocks, ModuleBuilder, ModuleHandle, Reply, SparkChannelError, SparkGenericModuleDispatcher,
@@ -214,6 +214,94 @@ async fn a_request_that_is_dropped_is_waited_for_no_more() {
     stopped(a).await;
     let report = within(b.shutdown(Stop::Drain)).await;
     assert_eq!(report.stats.abandoned, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_has_timed_out_is_waited_for_no_more_also_if_it_is_kept() {
+    let (a, b) = (named("a").spawn(), named("b").spawn());
+    let (da, db) = (a.dispatcher(), b.dispatcher());
+    let (in_a, in_b) = (Gate::closed(), Gate::closed());
+
+    let (held, back) = (in_b.clone(), da.clone());
+    let busy = queued(db.request(job(async move {
+        held.wait().await?;
+        back.request(job(async { Ok(1) })).await
+    })));
+    in_b.entered().await;
+    let (held, to_b) = (in_a.clone(), db.clone());
+    let asking = tokio::spawn(async move {
+        let keeps = job(async move {
+            let late = to_b.request(job(async { Ok(0) }));
+            let mut late = pin!(late.timeout(Duration::from_secs(1)));
+            assert!(late.as_mut().await.is_err());
+            held.wait().await?;
+            Ok(2)
+        });
+        da.request(keeps).await
+    });
+    in_a.entered().await;
+    in_b.open();
+    // `b` asks `a` meanwhile.
+    yield_now().await;
+    in_a.open();
+
+    let asked = within(asking).await.expect("no panic");
+    assert_eq!(asked.expect("answered"), 2);
+    assert_eq!(within(busy).await.expect("no circle"), 1);
+}
+
+#[tokio::test]
+async fn waiting_for_room_for_many_is_waiting_too() {
+    let a = named("a").capacity(1).spawn();
+    let b = named("b").spawn();
+    let (da, db) = (a.dispatcher(), b.dispatcher());
+    let quiet = || job(async { Ok(0) });
+
+    let a_in_b = da.clone();
+    let in_b = job(async move {
+        let refused = a_in_b.command_all([quiet(), quiet(), quiet()]).await;
+        let refused = refused.expect_err("no room");
+        assert_eq!((refused.accepted, refused.messages.len()), (1, 2));
+        Err(refused.reason.into())
+    });
+    let asking = da.request(job(async move { db.request(in_b).await }));
+
+    assert_eq!(path_of(reason(within(asking).await)), "b a b");
+    stopped(a).await;
+    stopped(b).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn of_three_requests_that_race_round_a_circle_at_least_one_fails() {
+    let [a, b, c] = ["a", "b", "c"].map(|name| named(name).spawn());
+    for _ in 0..200 {
+        let all_run = Arc::new(Barrier::new(3));
+        let ask = |here: Dispatcher, there: Dispatcher| {
+            let all_run = Arc::clone(&all_run);
+            tokio::spawn(async move {
+                let asks = job(async move {
+                    all_run.wait().await;
+                    there.request(job(async { Ok(7) })).await
+                });
+                here.request(asks).await
+            })
+        };
+        let [da, db, dc] = [&a, &b, &c].map(ModuleHandle::dispatcher);
+        let asked = [
+            ask(da.clone(), db.clone()),
+            ask(db, dc.clone()),
+            ask(dc, da),
+        ];
+
+        let mut failed = 0;
+        for asked in asked {
+            failed += usize::from(within(asked).await.expect("no panic").is_err());
+        }
+        assert!(failed > 0);
+    }
+    for module in [a, b, c] {
+        stopped(module).await;
+    }
 }
 
 #[tokio::test]

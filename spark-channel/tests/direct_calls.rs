@@ -4,6 +4,8 @@
 mod support;
 
 use std::{
+    future::{Future, poll_fn},
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -16,9 +18,10 @@ use spark_channel::{
     ModuleHandle, NativeHandler, PanicPolicy, SparkChannelError, SparkGenericModuleDispatcher,
     Stage, Stop, current, module, spawn_module,
 };
-use support::{Gate, Runner, job, queued, reason, within};
+use support::{Gate, Log, Runner, job, queued, reason, within};
 use tokio::{
     runtime::{self, Handle},
+    sync::Notify,
     task::yield_now,
     time::Instant,
 };
@@ -29,6 +32,9 @@ struct Sum(u64);
 
 /// Asks the next one, if there is one; answers how many there are from here on.
 struct Link(Option<SparkGenericModuleDispatcher<(), u64>>);
+
+/// As [`Link`], with much of its own on the stack while it asks.
+struct Wide(Option<SparkGenericModuleDispatcher<(), u64>>);
 
 /// Looks whether anybody else is in it.
 struct Alone {
@@ -147,6 +153,29 @@ async fn commands_accepted_before_a_request_are_handled_before_it() {
 }
 
 #[tokio::test]
+async fn what_one_task_sends_keeps_its_order_when_its_budget_is_spent() {
+    const REQUESTS: usize = 300;
+    let gate = Gate::closed();
+    let module = module(gate.module()).capacity(REQUESTS + 1).spawn();
+    yield_now().await;
+    let dispatcher = module.dispatcher();
+
+    let asked: Vec<_> = (0..REQUESTS)
+        .map(|number| queued(dispatcher.request(number.to_string())))
+        .collect();
+    dispatcher.try_command("last").expect("room");
+    gate.open();
+    for request in asked {
+        within(request).await.expect("handled");
+    }
+
+    within(module.shutdown(Stop::Drain)).await;
+    let numbers = (0..REQUESTS).map(|number| number.to_string());
+    let expected: Vec<_> = numbers.chain(["last".into(), "stopped".into()]).collect();
+    assert_eq!(gate.log.lines(), expected);
+}
+
+#[tokio::test]
 async fn a_caller_that_leaves_does_not_tear_a_handler_that_has_begun() {
     let gate = Gate::closed();
     let module = idle(gate.module()).await;
@@ -211,6 +240,41 @@ async fn after_a_panic_the_policy_decides_as_ever() {
     assert_eq!(within(restarted.request(1_u64)).await.expect("fresh"), 101);
     assert!(stopped.is_closed());
     within(stopping.wait()).await;
+}
+
+#[tokio::test]
+async fn what_follows_a_panic_is_no_part_of_the_handler_that_asked() {
+    let log = Log::default();
+    let made = log.clone();
+    let restart = PanicPolicy::restart(move || {
+        made.push(format!("in {:?}", current::module_name()));
+        Runner
+    });
+    let inner = module(Runner).on_panic(restart).spawn();
+    let outer = idle(Runner).await;
+    let asked = inner.dispatcher();
+
+    let asking = job(async move { asked.request(job(async { panic!("told to") })).await });
+    let error = reason(within(outer.dispatcher().request(asking)).await);
+
+    assert!(matches!(error, SparkChannelError::Panicked { .. }));
+    assert_eq!(log.lines(), ["in None"]);
+}
+
+#[tokio::test]
+async fn a_handler_that_runs_on_learns_that_its_caller_has_left() {
+    let module = idle(Runner).await;
+    let dispatcher = module.dispatcher();
+    let learnt = Arc::new(Notify::new());
+    let tell = Arc::clone(&learnt);
+
+    drop(queued(dispatcher.request(job(async move {
+        current::cancelled().await;
+        tell.notify_one();
+        Ok(0)
+    }))));
+
+    within(learnt.notified()).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -324,6 +388,31 @@ async fn a_long_chain_of_modules_does_not_pile_up_on_one_stack() {
 }
 
 #[test]
+fn handlers_that_need_much_stack_do_not_share_one() {
+    const LENGTH: u64 = 32;
+    let chain = || {
+        let runtime = runtime::Builder::new_current_thread();
+        let runtime = { runtime }.enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let mut modules = Vec::new();
+            let mut next = None;
+            for _ in 0..LENGTH {
+                let module = spawn_module(Wide(next.take()));
+                next = Some(module.dispatcher());
+                modules.push(module);
+            }
+            yield_now().await;
+            within(next.expect("there are some").request(())).await
+        })
+    };
+
+    let small = std::thread::Builder::new().stack_size(2 << 20);
+    let length = small.spawn(chain).expect("a thread").join();
+
+    assert_eq!(length.expect("no panic").expect("all answer"), LENGTH);
+}
+
+#[test]
 fn a_module_whose_runtime_has_ended_is_closed() {
     let other = runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -413,6 +502,29 @@ impl NativeHandler for Link {
             Some(next) => Ok(next.request(()).await? + 1),
             None => Ok(1),
         }
+    }
+
+    async fn handle_command(&mut self, (): ()) -> eyre::Result<()> {
+        Ok(())
+    }
+}
+
+impl NativeHandler for Wide {
+    type Message = ();
+    type Response = u64;
+    type Error = eyre::Report;
+
+    async fn handle_request(&mut self, (): ()) -> eyre::Result<u64> {
+        let Some(next) = &self.0 else { return Ok(1) };
+        let mut asking = pin!(next.request(()));
+        let rest = poll_fn(|cx| {
+            #[expect(clippy::large_stack_arrays, reason = "the stack is what it is about")]
+            let on_the_stack = std::hint::black_box([1_u8; 150 << 10]);
+            let polled = asking.as_mut().poll(cx);
+            std::hint::black_box(&on_the_stack);
+            polled
+        });
+        Ok(rest.await? + 1)
     }
 
     async fn handle_command(&mut self, (): ()) -> eyre::Result<()> {

@@ -7,7 +7,7 @@ use spark_channel::{
     NativeHandler, PanicPolicy, SparkChannelError, SparkGenericModuleDispatcher, Stop, StopReason,
     module,
 };
-use tokio::sync::Notify;
+use tokio::{sync::Notify, task::yield_now};
 
 use crate::support::{Log, queued, reason, within};
 
@@ -207,6 +207,31 @@ async fn locals_that_panic_when_their_handler_is_stopped_fail_that_request() {
     assert_eq!(report.reason, StopReason::Requested(Stop::Now));
     assert_eq!(report.stats.accounted(), 1);
     assert_eq!(log.lines(), ["stopped"]);
+}
+
+#[tokio::test]
+async fn locals_that_panic_when_a_handler_called_directly_is_cut_short_fail_that_request() {
+    let log = Log::default();
+    let stopped = module(harmless(&log)).spawn();
+    let abandoned = module(harmless(&log))
+        .drop_abandoned()
+        .on_panic(PanicPolicy::Stop)
+        .spawn();
+    yield_now().await;
+    let (waits, leaves) = (stopped.dispatcher(), abandoned.dispatcher());
+    let keep = || Message::Keep(Arc::default());
+
+    let waiting = queued(waits.request(keep()));
+    let cut = within(stopped.shutdown(Stop::Now)).await;
+    drop(queued(leaves.request(keep())));
+    within(leaves.closed()).await;
+    let left = within(abandoned.wait()).await;
+
+    assert_eq!(reason(defused(within(waiting).await)), dropped());
+    assert_eq!(left.reason, StopReason::Panicked);
+    for stats in [cut.stats, left.stats] {
+        assert_eq!((stats.panicked, stats.interrupted), (1, 0));
+    }
 }
 
 #[tokio::test]

@@ -205,6 +205,42 @@ async fn a_write_that_begins_to_wait_closes_a_circle_with_what_is_behind_it() {
     assert_eq!(within(write).await.unwrap(), "");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_command_that_waits_for_room_closes_a_circle_when_reads_may_not_start_any_more() {
+    let a = subject().name("a").readers(2).capacity(1).spawn();
+    let b = subject().name("b").spawn();
+    let (in_b, reads) = (Gate::closed(), Gate::closed());
+    let send = |message| {
+        let dispatcher = a.dispatcher();
+        tokio::spawn(queued(async move { dispatcher.request(message).await }))
+    };
+    let (to_a, to_b, held) = (a.dispatcher(), b.dispatcher(), in_b.clone());
+    let back = doing(Access::Write, async move {
+        pass(&held, "back").await;
+        match to_a.command(answer(Access::Write)).await {
+            Ok(()) => Ok(String::new()),
+            Err(refused) => Err(refused.reason.into()),
+        }
+    });
+    let asking = send(doing(Access::Read, async move { to_b.request(back).await }));
+    in_b.entered().await;
+    // Another read is at work, a third waits for its desk, and writes behind it.
+    let mut others = vec![send(read(&reads, "read")), send(read(&reads, "read"))];
+    settle().await;
+    others.extend((0..8).map(|_| send(answer(Access::Write))));
+    settle().await;
+    in_b.open();
+    settle().await;
+    assert!(!asking.is_finished(), "`a` may still make room");
+    reads.open();
+
+    let error = reason(within(asking).await.expect("no panic"));
+    assert_eq!(path(&error), ["b", "a", "b"]);
+    for other in others {
+        within(other).await.expect("no panic").expect("answered");
+    }
+}
+
 /// Asks `module`, and answers what it says.
 fn asks(module: &Handle, access: Access, message: Message) -> Message {
     let dispatcher = module.dispatcher();

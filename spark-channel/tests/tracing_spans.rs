@@ -180,6 +180,18 @@ async fn what_a_module_does_outside_of_a_request_is_in_the_modules_span() {
 }
 
 #[tokio::test]
+async fn a_module_does_not_belong_to_the_span_it_is_started_in() {
+    let recorder = Recorder::new(Level::INFO);
+    let _recording = tracing::subscriber::set_default(recorder.clone());
+
+    let starting = tracing::info_span!("starting");
+    let module = starting.in_scope(|| module(Runner).name("owner").spawn());
+    within(module.shutdown(Stop::Drain)).await;
+
+    assert_eq!(recorder.paths(), ["starting", "module(owner)"]);
+}
+
+#[tokio::test]
 async fn failed_commands_and_panics_are_traced_with_the_name_of_their_module() {
     let recorder = Recorder::new(Level::WARN);
     let _recording = tracing::subscriber::set_default(recorder.clone());

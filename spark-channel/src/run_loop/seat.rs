@@ -16,7 +16,7 @@ use std::{
     any::Any,
     future::{Future, poll_fn},
     mem::ManuallyDrop,
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     pin::{Pin, pin},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
@@ -70,6 +70,8 @@ struct Call<H, F> {
     /// The request's, while the future runs on in the module's task.
     escort: Option<Box<Escort>>,
     runs_on: bool,
+    /// What it panicked with at its caller's. The module's task goes on from there.
+    panic: Option<Box<dyn Any + Send>>,
     rescue: Arc<Rescue<H>>,
 }
 
@@ -131,7 +133,8 @@ where
     if let Some(berth) = &mut worker.handler {
         berth.rescue = Arc::downgrade(&rescue);
     }
-    let span = tracing::info_span!("module", name = &*worker.control.name);
+    // Where it is started is not where it belongs.
+    let span = tracing::info_span!(parent: None, "module", name = &*worker.control.name);
     let crew = Box::new(Crew {
         guard: Guard::new(Scope {
             control: Arc::clone(&worker.control),
@@ -143,6 +146,7 @@ where
             future: None,
             escort: None,
             runs_on: false,
+            panic: None,
             rescue,
         },
     });
@@ -205,6 +209,9 @@ where
     F: Future<Output = Ending<H>> + Send,
 {
     async move {
+        if let Some(panic) = call.panic.take() {
+            resume_unwind(panic);
+        }
         if call.runs_on {
             let ended = {
                 let future = poll_fn(|cx| poll_call(&mut call.future, cx));
@@ -219,6 +226,11 @@ where
                 }
                 Ended::Dropped => Ended::Dropped,
             };
+            // Of a handler cut short it is the user's code that runs here. If it panics, the
+            // handler has panicked.
+            if let Some(future) = &mut call.future {
+                future.set(None);
+            }
             call.clear(worker);
             worker.answer(ended);
         }
@@ -259,7 +271,7 @@ where
         edge: &mut Option<Edge>,
         cx: &mut Context<'_>,
     ) -> Called<H::Response, H::Error> {
-        let Some(_level) = Level::enter(self.runtime) else {
+        let Some(_level) = Level::enter(self.runtime, cx.waker()) else {
             return Called::Busy;
         };
         let Some(mut crew) = self.place.take() else {
@@ -287,7 +299,7 @@ where
             Err(panic) => {
                 *edge = None;
                 let reply = crew.runs_on(None);
-                crew.after_panic(panic);
+                crew.call.panic = Some(panic);
                 self.put_back(crew, true);
                 Called::Started(reply)
             }
