@@ -152,7 +152,18 @@ async fn asking_one_module_twice_at_once_and_diamonds_are_no_circles() {
 
 #[tokio::test]
 async fn a_wait_ends_with_its_reply_and_not_when_the_caller_looks() {
-    let (a, b) = (named("a").spawn(), named("b").spawn());
+    a_wait_ends_with_its_reply(named("b").without_direct_calls().spawn()).await;
+}
+
+#[tokio::test]
+async fn a_wait_for_a_handler_that_runs_on_ends_with_its_reply_too() {
+    let b = named("b").spawn();
+    yield_now().await;
+    a_wait_ends_with_its_reply(b).await;
+}
+
+async fn a_wait_ends_with_its_reply(b: ModuleHandle<Job, u64>) {
+    let a = named("a").spawn();
     let (da, db) = (a.dispatcher(), b.dispatcher());
     let gate = Gate::closed();
     let seen = gate.module();

@@ -243,6 +243,18 @@ async fn after_a_panic_the_policy_decides_as_ever() {
 }
 
 #[tokio::test]
+async fn a_module_told_to_stop_is_called_no_more() {
+    let module = idle(Sum(0)).await;
+    let dispatcher = module.dispatcher();
+
+    module.stop(Stop::Drain);
+    let error = reason(within(dispatcher.request(1_u64)).await);
+
+    assert_eq!(error, SparkChannelError::ShuttingDown);
+    assert_eq!(within(module.wait()).await.stats.handled, 0);
+}
+
+#[tokio::test]
 async fn what_follows_a_panic_is_no_part_of_the_handler_that_asked() {
     let log = Log::default();
     let made = log.clone();
