@@ -37,20 +37,17 @@ impl<M, R, C, E> SparkGenericModuleDispatcher<M, R, C, E> {
             // It would wait for itself.
             return Err(self.refuse(SparkChannelError::Full, command));
         }
-        let _edge = match self.control.as_ref().map(deadlock::wait_for) {
-            Some(Err(reason)) => return Err(self.refuse(reason, command)),
-            edge => edge,
-        };
-        let room = intake.classes.room(line);
+        let room = deadlock::wait_for_room(self.control.as_ref(), intake.classes.room(line));
         let room = match current::deadline() {
             None => Ok(room.await),
             Some(deadline) => timeout_at(deadline, room).await,
         };
         match room {
-            Ok(Ok(place)) => place
+            Ok(Ok(Ok(place))) => place
                 .fill(SparkGenericModuleMessage::Command(command), class.key)
                 .map_err(|command| self.refuse(self.closed_reason(), command.into_inner())),
-            Ok(Err(())) => Err(self.refuse(self.closed_reason(), command)),
+            Ok(Ok(Err(()))) => Err(self.refuse(self.closed_reason(), command)),
+            Ok(Err(reason)) => Err(self.refuse(reason, command)),
             Err(_) => {
                 let stage = Stage::NotAdmitted;
                 Err(self.refuse(SparkChannelError::TimedOut { stage }, command))

@@ -32,30 +32,27 @@ impl<T, E: From<SparkChannelError>> Reply<T, E> {
             Err(Unaccepted::Wait(mut envelope, line))
                 if !other.control().is_some_and(current::is_inside) =>
             {
-                match other.control().map(deadlock::wait_for).transpose() {
+                let room = deadlock::wait_for_room(other.control(), intake.classes.room(line));
+                let mut room = pin!(room);
+                let place = poll_fn(|cx| match room.as_mut().poll(cx) {
+                    Poll::Ready(Ok(Ok(place))) => Poll::Ready(Ok(place)),
+                    Poll::Ready(Ok(Err(()))) => Poll::Ready(Err(other.closed_reason())),
+                    Poll::Ready(Err(reason)) => Poll::Ready(Err(reason)),
+                    Poll::Pending => match &mut envelope {
+                        // Its caller may go first.
+                        SparkGenericModuleMessage::Request(wrapper) => wrapper
+                            .sender
+                            .poll_closed(cx)
+                            .map(|()| Err(SparkChannelError::Full)),
+                        _ => Poll::Pending,
+                    },
+                });
+                match place.await {
+                    Ok(place) => match place.fill(envelope, None) {
+                        Ok(()) => return,
+                        Err(envelope) => (envelope, other.closed_reason()),
+                    },
                     Err(reason) => (envelope, reason),
-                    Ok(_edge) => {
-                        let mut room = pin!(intake.classes.room(line));
-                        let place = poll_fn(|cx| match room.as_mut().poll(cx) {
-                            Poll::Ready(Ok(place)) => Poll::Ready(Ok(place)),
-                            Poll::Ready(Err(())) => Poll::Ready(Err(other.closed_reason())),
-                            Poll::Pending => match &mut envelope {
-                                // Its caller may go first.
-                                SparkGenericModuleMessage::Request(wrapper) => wrapper
-                                    .sender
-                                    .poll_closed(cx)
-                                    .map(|()| Err(SparkChannelError::Full)),
-                                _ => Poll::Pending,
-                            },
-                        });
-                        match place.await {
-                            Ok(place) => match place.fill(envelope, None) {
-                                Ok(()) => return,
-                                Err(envelope) => (envelope, other.closed_reason()),
-                            },
-                            Err(reason) => (envelope, reason),
-                        }
-                    }
                 }
             }
             Err(Unaccepted::Wait(envelope, _) | Unaccepted::Full(envelope)) => {
