@@ -92,6 +92,10 @@ impl Config {
         Arc::new(self.new_control(replicas, capacity))
     }
 
+    pub(crate) fn control_of_set(&self, slots: usize, capacity: usize) -> Arc<Control> {
+        Arc::new(self.new_control(slots, capacity).with_members())
+    }
+
     pub(crate) fn control_of_readers(
         &self,
         readers: NonZeroUsize,

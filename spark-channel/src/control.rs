@@ -11,6 +11,8 @@
 //!    is never said of a request that runs. It is overwritten, never cleared.
 //! 3. `stop` only grows: none, drain, after current, now.
 
+mod family;
+
 use std::{
     pin::pin,
     sync::{
@@ -24,6 +26,7 @@ use std::{
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use self::family::Family;
 use crate::{
     callback::Stamp,
     clock::{Clock, Length, Moment},
@@ -72,6 +75,8 @@ pub(crate) struct Control {
     cut_short: AtomicBool,
     /// The first reason to stop, which the report names.
     cause: OnceLock<StopReason>,
+    /// Boxed: most modules have none.
+    family: Option<Box<Family>>,
     #[cfg(feature = "tower")]
     pub(crate) reservations: crate::service::Reservations,
     pub(crate) ending: Ending,
@@ -126,6 +131,7 @@ impl Control {
             stop_deadline: AtomicU64::new(NEVER),
             cut_short: AtomicBool::new(false),
             cause: OnceLock::new(),
+            family: None,
             #[cfg(feature = "tower")]
             reservations: crate::service::Reservations::default(),
             ending: Ending::default(),
@@ -234,6 +240,7 @@ impl Control {
             self.stop_deadline.fetch_min(deadline, Ordering::AcqRel);
         }
         self.stop.fetch_max(stop_rank(stop), Ordering::AcqRel);
+        self.cut_off_members();
         #[cfg(feature = "tower")]
         self.reservations.release_all();
         self.over.notify_waiters();

@@ -92,9 +92,11 @@ pub(crate) fn inherited_deadline() -> Option<Moment> {
     with_slot(Slot::deadline).flatten()
 }
 
-/// Whether the current poll is that of a handler of the module `control` belongs to.
+/// Whether the current poll is that of a handler of the module, or of one of the set of
+/// modules, that `control` belongs to.
 pub(crate) fn is_inside(control: &Arc<Control>) -> bool {
-    with(|scope| Arc::ptr_eq(&scope.control, control)).unwrap_or(false)
+    with(|scope| Arc::ptr_eq(&scope.control, control) || scope.control.is_within(control))
+        .unwrap_or(false)
 }
 
 /// Enters the scope that is kept in `home`, which is empty until it is left.

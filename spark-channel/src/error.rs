@@ -28,6 +28,11 @@ pub enum SparkChannelError {
     /// The module is stopping and did not start this call.
     #[error("module is shutting down")]
     ShuttingDown,
+    /// Of a [keyed set](crate::keyed()): the module of this call's key could not be
+    /// started, or ended by itself before it came to this call. Another call starts
+    /// another module.
+    #[error("module for this key is not available")]
+    Unavailable,
     /// The mailbox is at its bound and the caller did not want to wait.
     #[error("mailbox full")]
     Full,
@@ -131,7 +136,8 @@ impl SparkChannelError {
     /// Whether the same call through the same dispatcher may succeed later, and
     /// repeating it cannot do its work twice.
     ///
-    /// True for [`Full`](Self::Full) and [`Overflowed`](Self::Overflowed), and for
+    /// True for [`Full`](Self::Full), [`Overflowed`](Self::Overflowed),
+    /// [`Unavailable`](Self::Unavailable), and for
     /// [`TimedOut`](Self::TimedOut) before the handler started.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
@@ -139,6 +145,7 @@ impl SparkChannelError {
             self,
             Self::Full
                 | Self::Overflowed
+                | Self::Unavailable
                 | Self::TimedOut {
                     stage: Stage::NotAdmitted | Stage::Queued
                 }
@@ -154,6 +161,7 @@ impl SparkChannelError {
         match self {
             Self::Closed
             | Self::ShuttingDown
+            | Self::Unavailable
             | Self::Full
             | Self::Overflowed
             | Self::WouldDeadlock { .. } => true,

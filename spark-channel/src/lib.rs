@@ -28,6 +28,7 @@ mod guides;
 mod handle;
 mod handler;
 mod inlet;
+mod keyed;
 #[cfg(feature = "metrics")]
 mod metrics_exporter;
 #[cfg(feature = "macros")]
@@ -77,6 +78,7 @@ pub use crate::{
         AsyncTraitHandler, IntoHandler, Native, NativeHandler, SparkGenericModuleHandler,
         ViaAsyncTrait,
     },
+    keyed::{KeyedBuilder, KeyedHandle, KeyedPanicPolicy, KeyedReport, Population, keyed},
     listener::{SparkGenericModuleMessage, run_module_server},
     module::{DispatcherOf, HandleOf, ModuleBuilder, module, pool, spawn_module, spawn_pool},
     module_tasks::{ModuleTasks, TaskStats},

@@ -98,7 +98,8 @@ where
     /// order accepted.
     ///
     /// Which replica that is depends on the key and the number of replicas only, in
-    /// every run of a program built the same way. One replica has many keys.
+    /// every run of a program built the same way. One replica has many keys; for a
+    /// module per key see [`keyed`](crate::keyed()).
     ///
     /// The queues behind the mailbox share their room here: a key in demand holds up
     /// the messages of other replicas only once all the room is taken. `key_of` runs

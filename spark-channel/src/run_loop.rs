@@ -11,6 +11,7 @@ mod classed;
 mod conclusion;
 mod front;
 mod guarded;
+mod keeper;
 mod lane;
 mod mailbox;
 mod overseen;
@@ -46,6 +47,7 @@ pub(crate) use self::{
     conclusion::announce,
     front::Front,
     guarded::quietly,
+    keeper::{Keeper, Seating, run_keyed},
     mailbox::{Mailbox, Notice},
     reading::run_readers,
     router::{Router, run_routed},
@@ -519,7 +521,7 @@ where
                 self.slot.counters.returned.bump();
                 let CallbackWrapper { sender, meta, .. } = wrapper;
                 drop(meta);
-                let _ = sender.send(Err(SparkChannelError::ShuttingDown.into()));
+                let _ = sender.send(Err(self.control.reason_given_back().into()));
             }
             SparkGenericModuleMessage::Command(command) => {
                 self.count_command(&self.slot.counters.undelivered);
@@ -571,7 +573,7 @@ where
             PanicPolicy::Restart(factory) => match catch_unwind(AssertUnwindSafe(|| factory())) {
                 Ok(fresh) => {
                     self.slot.counters.restarts.bump();
-                    self.control.ending.changed();
+                    self.control.announce_restart();
                     self.started = false;
                     let old = std::mem::replace(at_home(&mut self.handler), fresh);
                     quietly(|| drop(old));

@@ -22,7 +22,8 @@ pub struct Stats {
     pub interrupted: u64,
     /// Requests answered [`ShuttingDown`](crate::SparkChannelError::ShuttingDown), or, by a
     /// [reader-writer module](crate::ReaderWriterHandler) that had accepted them,
-    /// [`WouldDeadlock`](crate::SparkChannelError::WouldDeadlock).
+    /// [`WouldDeadlock`](crate::SparkChannelError::WouldDeadlock), or, by a
+    /// [keyed set](crate::keyed()), [`Unavailable`](crate::SparkChannelError::Unavailable).
     pub returned: u64,
     /// Commands handed to the handler's `undelivered` when the module stopped, or,
     /// once the deadline of its shutdown had passed, dropped without asking.

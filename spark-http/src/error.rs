@@ -324,6 +324,7 @@ impl From<SparkChannelError> for ErrorAnswer {
             SparkChannelError::ReplyDropped => bad_gateway("module gave no answer"),
             SparkChannelError::Cancelled => bad_gateway("handler was stopped while it ran"),
             SparkChannelError::ShuttingDown => unavailable("module is shutting down"),
+            SparkChannelError::Unavailable => unavailable("module is not available"),
             SparkChannelError::Full | SparkChannelError::Overflowed => {
                 unavailable("module is busy")
             }

@@ -39,6 +39,7 @@ async fn each_failure_of_a_call_has_its_status() {
         (|| SparkChannelError::ReplyDropped, 502),
         (|| SparkChannelError::Cancelled, 502),
         (|| SparkChannelError::ShuttingDown, 503),
+        (|| SparkChannelError::Unavailable, 503),
         (|| SparkChannelError::Full, 503),
         (
             || SparkChannelError::TimedOut {

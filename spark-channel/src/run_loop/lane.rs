@@ -17,7 +17,7 @@ use std::{
     task::{Context, Poll, Waker, ready},
 };
 
-use tokio::task::coop::poll_proceed;
+use tokio::{task::coop::poll_proceed, time::Instant};
 
 use super::mailbox::Waited;
 use crate::control::Control;
@@ -33,6 +33,8 @@ struct State<T> {
     queue: VecDeque<Entry<T>>,
     waker: Option<Waker>,
     closed: bool,
+    /// Since when its replica has waited for a message, if that is asked for.
+    idle_since: Option<Instant>,
 }
 
 /// A message on its way to one replica.
@@ -61,8 +63,10 @@ pub(crate) struct Space {
 /// The replica's end of a lane.
 pub(crate) struct LaneReceiver<T> {
     lane: Arc<Lane<T>>,
-    /// Whether the lane is closed by its replica as well, and not only by the router.
+    /// Whether it is closed by its replica as well, and not only by the router.
     closes: bool,
+    /// Whether it notes since when it has waited.
+    keeps_time: bool,
     /// What is known of the message taken last.
     mark: Mark,
     /// Whether the message taken last still counts as this lane's load.
@@ -78,6 +82,7 @@ impl<T> Lane<T> {
                 queue: VecDeque::new(),
                 waker: None,
                 closed: false,
+                idle_since: None,
             }),
             load: AtomicUsize::new(0),
             space,
@@ -105,6 +110,16 @@ impl<T> Lane<T> {
             waker.wake();
         }
         Ok(())
+    }
+
+    /// Since when its replica has waited for a message, if it does and keeps time.
+    pub(crate) fn idle_since(&self) -> Option<Instant> {
+        lock(&self.state).idle_since
+    }
+
+    /// Whether it takes no more.
+    pub(crate) fn is_closed(&self) -> bool {
+        lock(&self.state).closed
     }
 
     /// Takes no more; what is in it can still be taken.
@@ -158,11 +173,16 @@ impl Space {
         if there_is_room() {
             return Poll::Ready(());
         }
-        *lock(&self.router) = Some(cx.waker().clone());
+        self.watch(cx.waker());
         if there_is_room() {
             return Poll::Ready(());
         }
         Poll::Pending
+    }
+
+    /// Wakes `waker` the next time something is done with.
+    pub(crate) fn watch(&self, waker: &Waker) {
+        *lock(&self.router) = Some(waker.clone());
     }
 
     fn entered(&self) {
@@ -191,12 +211,22 @@ impl<T> LaneReceiver<T> {
         Self {
             lane,
             closes: false,
+            keeps_time: false,
             mark: Mark {
                 in_time: true,
                 copy: false,
             },
             holding: false,
         }
+    }
+
+    /// The end of a lane that its module closes as well, when it stops by itself.
+    /// `keeps_time` if the router asks since when the module has been idle.
+    pub(crate) const fn owned(lane: Arc<Lane<T>>, keeps_time: bool) -> Self {
+        let mut receiver = Self::new(lane);
+        receiver.closes = true;
+        receiver.keeps_time = keeps_time;
+        receiver
     }
 
     /// Whether the message taken last is one of several and not the one to be counted.
@@ -230,6 +260,9 @@ impl<T> LaneReceiver<T> {
             if interrupted() {
                 return Poll::Ready(Waited::Interrupted);
             }
+            if self.keeps_time {
+                state.idle_since.get_or_insert_with(Instant::now);
+            }
             state.waker = Some(cx.waker().clone());
             return Poll::Pending;
         }
@@ -238,6 +271,7 @@ impl<T> LaneReceiver<T> {
             ready!(poll_proceed(cx)).made_progress();
         }
         if let Some(entry) = state.queue.pop_front() {
+            state.idle_since = None;
             drop(state);
             self.lane.space.left_lane();
             self.mark = entry.mark;

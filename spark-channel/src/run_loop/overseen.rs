@@ -97,7 +97,7 @@ where
         }
         if starts && std::mem::replace(&mut overseen.had_handler, true) {
             self.slot.counters.restarts.bump();
-            control.ending.changed();
+            control.announce_restart();
         }
         starts
     }

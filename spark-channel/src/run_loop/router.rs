@@ -254,7 +254,7 @@ where
     }
 
     fn give_back(&self, message: Envelope<H, C>) {
-        give_back::<H, C>(message, &self.slot);
+        give_back::<H, C>(message, &self.control, &self.slot, drop);
     }
 
     /// Answers for what nobody took in time.
@@ -295,8 +295,13 @@ where
     }
 }
 
-/// Answers or drops a message that no handler is left for.
-pub(super) fn give_back<H: NativeHandler, C>(message: Envelope<H, C>, slot: &Slot) {
+/// Answers a request that no handler is left for; a command goes to `undelivered`.
+pub(super) fn give_back<H: NativeHandler, C>(
+    message: Envelope<H, C>,
+    control: &Control,
+    slot: &Slot,
+    undelivered: impl FnOnce(H::Message),
+) {
     match message {
         SparkGenericModuleMessage::Request(wrapper) if wrapper.sender.is_closed() => {
             slot.counters.abandoned.bump();
@@ -305,13 +310,13 @@ pub(super) fn give_back<H: NativeHandler, C>(message: Envelope<H, C>, slot: &Slo
         SparkGenericModuleMessage::Request(wrapper) => {
             slot.counters.returned.bump();
             quietly(|| {
-                let reason = SparkChannelError::ShuttingDown;
+                let reason = control.reason_given_back();
                 let _ = wrapper.sender.send(Err(reason.into()));
             });
         }
         SparkGenericModuleMessage::Command(command) => {
             slot.counters.undelivered.bump();
-            quietly(|| drop(command));
+            quietly(|| undelivered(command));
         }
         SparkGenericModuleMessage::Shutdown(_) => {}
     }
