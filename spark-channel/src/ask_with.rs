@@ -249,7 +249,10 @@ where
         *this.admission = None;
         // Who will have the slot is not known from here on.
         *this.edge = None;
-        permit.send(SparkGenericModuleMessage::Command(self.make()));
+        let dispatcher = *this.dispatcher;
+        let message = self.make();
+        dispatcher.note_arrival();
+        permit.send(SparkGenericModuleMessage::Command(message));
     }
 
     /// Makes the message, and the slot to wait for.

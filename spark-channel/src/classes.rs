@@ -35,7 +35,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use tokio::{sync::mpsc, task::unconstrained};
+use tokio::{sync::mpsc, task::unconstrained, time::Instant};
 
 use self::{
     bell::Bell,
@@ -136,7 +136,7 @@ impl<T> Classes<T> {
         let (pushed, line) = {
             let mut state = self.state();
             let line = state.queue.line(class);
-            let incoming = state.incoming(message, key);
+            let incoming = state.incoming(message, key, self.arrival());
             let pushed = state.queue.push(line, incoming);
             self.count(&pushed);
             (pushed, line)
@@ -150,6 +150,11 @@ impl<T> Classes<T> {
                 Ok(())
             }
         }
+    }
+
+    /// The time, if anybody wants to know when messages are accepted.
+    fn arrival(&self) -> Option<Instant> {
+        self.control.timings.as_ref().map(|_| Instant::now())
     }
 
     /// Waits for room in a line.
@@ -196,6 +201,7 @@ impl<T> Classes<T> {
                 Poll::Ready(head.map(|message| Popped {
                     message,
                     priority: Priority::Normal,
+                    arrived: None,
                     wake: None,
                 }))
             }
@@ -292,11 +298,12 @@ impl<T> State<T> {
         self.queue.len() + self.channel.len()
     }
 
-    fn incoming(&self, message: T, key: Option<u64>) -> Incoming<T> {
+    fn incoming(&self, message: T, key: Option<u64>, arrived: Option<Instant>) -> Incoming<T> {
         Incoming {
             message,
             key,
             outside: self.channel.sent(),
+            arrived,
         }
     }
 }

@@ -95,7 +95,9 @@ impl<M, R, C, E> SparkGenericModuleDispatcher<M, R, C, E> {
                     let Some(command) = next.take().or_else(|| commands.next()) else {
                         break;
                     };
-                    permit.send(SparkGenericModuleMessage::Command(command.into()));
+                    let command = command.into();
+                    self.note_arrival();
+                    permit.send(SparkGenericModuleMessage::Command(command));
                     accepted += 1;
                 }
             }

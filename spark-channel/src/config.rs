@@ -3,8 +3,11 @@
 use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use crate::{
-    Deadlocks, IntoHandler, NativeHandler, Overflow, control::Control, oversight::Oversight,
+    Deadlocks, IntoHandler, NativeHandler, Overflow,
+    control::Control,
+    oversight::Oversight,
     readers::Readers,
+    timings::{NameOf, Timings},
 };
 
 /// What becomes of a module whose handler panicked.
@@ -36,6 +39,7 @@ pub(crate) struct Config {
     pub(crate) direct_calls: bool,
     pub(crate) deadlocks: Deadlocks,
     pub(crate) oversight: Option<Arc<Oversight>>,
+    pub(crate) timings: Option<Arc<Timings>>,
 }
 
 // === impl PanicPolicy ===
@@ -85,7 +89,17 @@ impl Config {
             direct_calls: true,
             deadlocks: Deadlocks::Error,
             oversight: None,
+            timings: None,
         }
+    }
+
+    /// Has the module time its messages, by the names that the result gives them.
+    pub(crate) fn timed<M>(
+        &mut self,
+        name_of: impl Fn(&M) -> &'static str + Send + Sync + 'static,
+    ) -> NameOf<M> {
+        self.timings = Some(Arc::default());
+        Arc::new(name_of)
     }
 
     pub(crate) fn control(&self, replicas: usize, capacity: usize) -> Arc<Control> {
@@ -107,7 +121,7 @@ impl Config {
     }
 
     fn new_control(&self, replicas: usize, capacity: usize) -> Control {
-        let control = Control::new(
+        let mut control = Control::new(
             match &self.name {
                 Some(name) => Arc::clone(name),
                 None => short_type_name(self.type_name).into(),
@@ -118,6 +132,7 @@ impl Config {
             self.shutdown_timeout,
             self.deadlocks,
         );
+        control.timings.clone_from(&self.timings);
         control.overseen(self.oversight.clone())
     }
 }

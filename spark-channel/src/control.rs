@@ -32,11 +32,13 @@ use crate::{
     clock::{Clock, Length, Moment},
     deadlock::{Deadlocks, Waits},
     ending::Ending,
+    message_stats::MessageStats,
     oversight::Oversight,
     readers::Readers,
     state::ModuleState,
     stats::{Counters, Stats},
     stop::{Report, Stop, StopReason},
+    timings::Timings,
 };
 
 pub(crate) struct Control {
@@ -75,6 +77,8 @@ pub(crate) struct Control {
     cut_short: AtomicBool,
     /// The first reason to stop, which the report names.
     cause: OnceLock<StopReason>,
+    /// Only of a module that was asked to tell how long its messages take.
+    pub(crate) timings: Option<Arc<Timings>>,
     /// Boxed: most modules have none.
     family: Option<Box<Family>>,
     #[cfg(feature = "tower")]
@@ -131,6 +135,7 @@ impl Control {
             stop_deadline: AtomicU64::new(NEVER),
             cut_short: AtomicBool::new(false),
             cause: OnceLock::new(),
+            timings: None,
             family: None,
             #[cfg(feature = "tower")]
             reservations: crate::service::Reservations::default(),
@@ -365,6 +370,11 @@ impl Control {
         }
         stats.high_water = stats.high_water.max(depth);
         stats
+    }
+
+    /// What there is to tell of messages by name, if anything.
+    pub(crate) fn message_stats(&self) -> Option<MessageStats> {
+        self.timings.as_ref().map(|timings| timings.stats())
     }
 
     /// Whether a request may be answered while the handlers that run now are still at work.

@@ -7,7 +7,7 @@ use std::{fmt, future::Future, sync::Arc};
 use tokio::sync::mpsc::{self, Permit, error::TrySendError};
 
 use crate::{
-    IntoResult, Refused, Request, SparkChannelCancellationToken, SparkChannelError,
+    IntoResult, MessageStats, Refused, Request, SparkChannelCancellationToken, SparkChannelError,
     SparkGenericModuleMessage, Stage, Stats, Watch,
     classes::Intake,
     control::Control,
@@ -166,6 +166,7 @@ impl<M, R, C, E> SparkGenericModuleDispatcher<M, R, C, E> {
             }
             match self.try_admit() {
                 Ok(permit) => {
+                    self.note_arrival();
                     permit.send(SparkGenericModuleMessage::Command(command));
                     Ok(())
                 }
@@ -188,6 +189,7 @@ impl<M, R, C, E> SparkGenericModuleDispatcher<M, R, C, E> {
         }
         match self.try_admit() {
             Ok(permit) => {
+                self.note_arrival();
                 permit.send(SparkGenericModuleMessage::Command(command));
                 Ok(())
             }
@@ -247,6 +249,14 @@ impl<M, R, C, E> SparkGenericModuleDispatcher<M, R, C, E> {
         self.control.as_ref().map(|control| control.stats(depth))
     }
 
+    /// How long messages waited and were handled, by name, and which is handled now;
+    /// `None` unless the module was built with
+    /// [`message_names`](crate::ModuleBuilder::message_names).
+    #[must_use]
+    pub fn message_stats(&self) -> Option<MessageStats> {
+        self.control.as_ref()?.message_stats()
+    }
+
     /// A dispatcher that does not keep the module alive.
     #[must_use]
     pub fn downgrade(&self) -> WeakDispatcher<M, R, C, E> {
@@ -281,6 +291,16 @@ impl<M, R, C, E> SparkGenericModuleDispatcher<M, R, C, E> {
     #[inline]
     pub(crate) fn is_stopping(&self) -> bool {
         self.control.as_ref().is_some_and(|c| c.is_stopping())
+    }
+
+    /// To be called right before a message is sent into its place in the channel.
+    #[inline]
+    pub(crate) fn note_arrival(&self) {
+        if let Some(control) = &self.control
+            && let Some(timings) = &control.timings
+        {
+            timings.message_arrives();
+        }
     }
 
     /// A place in the mailbox, if there is one now. Counts nothing.
@@ -338,6 +358,7 @@ impl<M, R, C, E> SparkGenericModuleDispatcher<M, R, C, E> {
         };
         match reserved {
             Ok(Ok(Ok(permit))) => {
+                self.note_arrival();
                 permit.send(SparkGenericModuleMessage::Command(command));
                 Ok(())
             }
@@ -408,6 +429,12 @@ impl<M, R, C, E> WeakDispatcher<M, R, C, E> {
             Some(dispatcher) => dispatcher.stats(),
             None => self.control.as_ref().map(|control| control.stats(0)),
         }
+    }
+
+    /// As [`SparkGenericModuleDispatcher::message_stats`], also when no dispatcher is left.
+    #[must_use]
+    pub fn message_stats(&self) -> Option<MessageStats> {
+        self.control.as_ref()?.message_stats()
     }
 
     pub(crate) fn control(&self) -> Option<&Arc<Control>> {

@@ -8,8 +8,8 @@ use tokio::{
 };
 
 use crate::{
-    ClassStats, DeathNotice, Report, SparkChannelCancellationToken, SparkGenericModuleDispatcher,
-    Stats, Stop, StopReason, Watch, WeakDispatcher,
+    ClassStats, DeathNotice, MessageStats, Report, SparkChannelCancellationToken,
+    SparkGenericModuleDispatcher, Stats, Stop, StopReason, Watch, WeakDispatcher,
     clock::Length,
     control::Control,
     run_loop::announce,
@@ -86,6 +86,14 @@ impl<M, R, C, E> ModuleHandle<M, R, C, E> {
     #[must_use]
     pub fn class_stats(&self) -> Vec<ClassStats> {
         self.dispatcher.class_stats()
+    }
+
+    /// How long messages waited and were handled, by name, and which is handled now;
+    /// `None` unless the module was built with
+    /// [`message_names`](crate::ModuleBuilder::message_names).
+    #[must_use]
+    pub fn message_stats(&self) -> Option<MessageStats> {
+        self.control.message_stats()
     }
 
     /// Whether the module has ended.

@@ -108,6 +108,7 @@ where
             Self::Classes { classes, capacity } => Front::Classes {
                 taker: classes.taker(reader),
                 capacity,
+                arrived: None,
             },
         }
     }

@@ -14,7 +14,7 @@ use std::{
 use tokio::sync::mpsc;
 
 use crate::{
-    IntoHandler, ModuleHandle, NativeHandler, Report, SparkChannelCancellationToken,
+    IntoHandler, MessageStats, ModuleHandle, NativeHandler, Report, SparkChannelCancellationToken,
     SparkChannelCancellationTrait, SparkGenericModuleDispatcher, Stats, Stop, Watch,
     WeakDispatcher,
     config::Config,
@@ -113,6 +113,7 @@ where
             key_of: Box::new(key_of),
             factory: Arc::new(move |key| factory(key).into_handler()),
             on_panic: KeyedPanicPolicy::default(),
+            name_of: None,
             undelivered: Box::new(drop),
             idle_timeout: None,
             live_max: 256,
@@ -268,6 +269,16 @@ where
         self
     }
 
+    /// Times messages by name; see
+    /// [`ModuleBuilder::message_names`](crate::ModuleBuilder::message_names).
+    pub fn message_names<F>(mut self, name_of: F) -> Self
+    where
+        F: Fn(&H::Message) -> &'static str + Send + Sync + 'static,
+    {
+        self.seating.name_of = Some(self.config.timed(name_of));
+        self
+    }
+
     /// As [`ModuleBuilder::cancellation_token`](crate::ModuleBuilder::cancellation_token).
     pub fn cancellation_token<Token>(self) -> KeyedBuilder<K, H, Token>
     where
@@ -354,6 +365,12 @@ impl<M, R, C, E> KeyedHandle<M, R, C, E> {
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.handle.stats()
+    }
+
+    /// As [`ModuleHandle::message_stats`], of all modules together.
+    #[must_use]
+    pub fn message_stats(&self) -> Option<MessageStats> {
+        self.handle.message_stats()
     }
 
     /// How many modules there are and were.

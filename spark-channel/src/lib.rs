@@ -29,6 +29,7 @@ mod handle;
 mod handler;
 mod inlet;
 mod keyed;
+mod message_stats;
 #[cfg(feature = "metrics")]
 mod metrics_exporter;
 #[cfg(feature = "macros")]
@@ -52,6 +53,7 @@ mod stats;
 mod stop;
 mod supervision;
 mod system;
+mod timings;
 mod topic;
 mod watch;
 
@@ -80,6 +82,7 @@ pub use crate::{
     },
     keyed::{KeyedBuilder, KeyedHandle, KeyedPanicPolicy, KeyedReport, Population, keyed},
     listener::{SparkGenericModuleMessage, run_module_server},
+    message_stats::{CurrentMessage, Durations, MessageStats, NamedStats},
     module::{DispatcherOf, HandleOf, ModuleBuilder, module, pool, spawn_module, spawn_pool},
     module_tasks::{ModuleTasks, TaskStats},
     oversight::Restart,

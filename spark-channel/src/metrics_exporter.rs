@@ -14,7 +14,7 @@ use std::{
 
 use metrics::{SharedString, Unit, counter, describe_counter, describe_gauge, gauge};
 
-use crate::{SparkGenericModuleDispatcher, Stats, control::Control};
+use crate::{Durations, MessageStats, SparkGenericModuleDispatcher, Stats, control::Control};
 
 /// Publishes what modules count through the [`metrics`] facade.
 ///
@@ -34,7 +34,19 @@ use crate::{SparkGenericModuleDispatcher, Stats, control::Control};
 /// | `spark_module_mailbox_high_water` | gauge | the most messages seen waiting at once |
 /// | `spark_module_mailbox_capacity` | gauge | the mailbox's bound |
 ///
-/// All units are [`Unit::Count`]. The fields of [`Stats`] say what each number means exactly.
+/// Of modules with [`message_names`](crate::ModuleBuilder::message_names) there are also these,
+/// with the label `message`:
+///
+/// | name | kind | what it is |
+/// |---|---|---|
+/// | `spark_module_message_waits_total` | counter | messages whose handler was started |
+/// | `spark_module_message_waiting_microseconds_total` | counter | how long those had waited, all together |
+/// | `spark_module_message_runs_total` | counter | handlers that have ended |
+/// | `spark_module_message_handling_microseconds_total` | counter | how long those ran, all together |
+/// | `spark_module_message_age_seconds` | gauge | how long the one of the running handlers has been running that runs the longest; 0 if none runs |
+///
+/// Units are in the names; all others are [`Unit::Count`]. The fields of [`Stats`] and
+/// [`MessageStats`] say what each number means exactly.
 ///
 /// Install the recorder first: as with all of `metrics`, what is published before there is
 /// one is lost, the descriptions among it. Counters are published as what has been added
@@ -90,6 +102,7 @@ struct Source {
     /// The counts of now, unless nobody is left who could send.
     read: Box<dyn Fn() -> Option<Stats> + Send>,
     published: Stats,
+    published_messages: MessageStats,
 }
 
 /// What modules of one name add up to.
@@ -129,6 +142,7 @@ impl MetricsExporter {
             control: Arc::clone(control),
             read: Box::new(move || weak.upgrade().and_then(|dispatcher| dispatcher.stats())),
             published: Stats::default(),
+            published_messages: MessageStats::default(),
         });
     }
 
@@ -142,6 +156,7 @@ impl MetricsExporter {
             describe();
         }
         let mut gauges = BTreeMap::<Arc<str>, Gauges>::new();
+        let mut ages = Ages::new();
         state.sources.retain_mut(|source| {
             let name = &source.control.name;
             // Before the counts are read: whoever has ended counts no more.
@@ -149,6 +164,11 @@ impl MetricsExporter {
             let stats = (source.read)().unwrap_or_else(|| source.control.stats(0));
             count(name, &source.published, &stats);
             source.published = stats;
+            if let Some(messages) = source.control.message_stats() {
+                count_messages(name, &source.published_messages, &messages);
+                note_ages(name, &messages, &mut ages);
+                source.published_messages = messages;
+            }
             let gauges = gauges.entry(Arc::clone(name)).or_default();
             if !has_ended {
                 gauges.running += 1;
@@ -160,6 +180,10 @@ impl MetricsExporter {
         });
         for (name, gauges) in gauges {
             gauges.set(&name);
+        }
+        for ((name, message), age) in ages {
+            let labels = message_labels(&name, message);
+            gauge!("spark_module_message_age_seconds", &labels).set(age.as_secs_f64());
         }
     }
 
@@ -250,6 +274,58 @@ fn count(module: &Arc<str>, before: &Stats, now: &Stats) {
     }
 }
 
+/// Adds to the counters by name what has been counted since `before`.
+fn count_messages(module: &Arc<str>, before: &MessageStats, now: &MessageStats) {
+    for one in &now.by_name {
+        let labels = message_labels(module, one.name);
+        let count = |runs: &'static str, times: &'static str, before: Durations, now: Durations| {
+            counter!(runs, &labels).increment(now.count - before.count);
+            let added = microseconds(now) - microseconds(before);
+            counter!(times, &labels).increment(added);
+        };
+        let before = before.named(one.name);
+        count(
+            "spark_module_message_waits_total",
+            "spark_module_message_waiting_microseconds_total",
+            before.map(|before| before.waiting).unwrap_or_default(),
+            one.waiting,
+        );
+        count(
+            "spark_module_message_runs_total",
+            "spark_module_message_handling_microseconds_total",
+            before.map(|before| before.handling).unwrap_or_default(),
+            one.handling,
+        );
+    }
+}
+
+/// Notes, for every name, the greatest age of a running handler.
+fn note_ages(module: &Arc<str>, messages: &MessageStats, ages: &mut Ages) {
+    let known = messages
+        .by_name
+        .iter()
+        .map(|one| (one.name, Duration::ZERO));
+    let running = messages.current.iter().map(|one| (one.name, one.age));
+    for (message, age) in known.chain(running) {
+        let oldest = ages.entry((Arc::clone(module), message)).or_default();
+        *oldest = age.max(*oldest);
+    }
+}
+
+type Ages = BTreeMap<(Arc<str>, &'static str), Duration>;
+
+fn message_labels(module: &Arc<str>, message: &'static str) -> [(&'static str, SharedString); 2] {
+    [
+        ("module", label(module)),
+        ("message", SharedString::const_str(message)),
+    ]
+}
+
+/// The whole ones of the total, so that what is published adds up to it.
+fn microseconds(durations: Durations) -> u64 {
+    u64::try_from(durations.total.as_micros()).unwrap_or(u64::MAX)
+}
+
 type Field = fn(&Stats) -> u64;
 
 fn label(module: &Arc<str>) -> SharedString {
@@ -301,4 +377,38 @@ fn describe() {
     for (name, text) in gauges {
         describe_gauge!(name, Unit::Count, text);
     }
+    describe_messages();
+}
+
+fn describe_messages() {
+    let counters = [
+        (
+            "spark_module_message_waits_total",
+            Unit::Count,
+            "Messages of a name whose handler was started",
+        ),
+        (
+            "spark_module_message_waiting_microseconds_total",
+            Unit::Microseconds,
+            "How long messages of a name waited for their handler",
+        ),
+        (
+            "spark_module_message_runs_total",
+            Unit::Count,
+            "Handlers of messages of a name that have ended",
+        ),
+        (
+            "spark_module_message_handling_microseconds_total",
+            Unit::Microseconds,
+            "How long handlers of messages of a name ran",
+        ),
+    ];
+    for (name, unit, text) in counters {
+        describe_counter!(name, unit, text);
+    }
+    describe_gauge!(
+        "spark_module_message_age_seconds",
+        Unit::Seconds,
+        "How long a handler of a message of this name has been running"
+    );
 }

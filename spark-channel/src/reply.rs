@@ -216,13 +216,13 @@ impl<T, E: From<SparkChannelError>> Reply<T, E> {
                 return self.forward_by_class(other, intake, message).await;
             }
             let mut reason = match other.try_admit() {
-                Ok(permit) => return self.place(permit, message),
+                Ok(permit) => return self.place(other, permit, message),
                 Err(reason) => reason,
             };
             let own_handler = other.control().is_some_and(current::is_inside);
             if reason == SparkChannelError::Full && !own_handler {
                 reason = match self.wait_for_room(other).await {
-                    Ok(permit) => return self.place(permit, message),
+                    Ok(permit) => return self.place(other, permit, message),
                     Err(reason) => reason,
                 };
             }
@@ -249,7 +249,7 @@ impl<T, E: From<SparkChannelError>> Reply<T, E> {
         }
         match other.try_admit() {
             Ok(permit) => {
-                self.place(permit, message);
+                self.place(other, permit, message);
                 Ok(())
             }
             Err(reason) => Err(other.refuse(reason, (message, self))),
@@ -275,7 +275,13 @@ impl<T, E: From<SparkChannelError>> Reply<T, E> {
         .await
     }
 
-    fn place<M, C>(self, permit: Permit<'_, Envelope<M, T, C, E>>, message: M) {
+    fn place<M, C>(
+        self,
+        other: &SparkGenericModuleDispatcher<M, T, C, E>,
+        permit: Permit<'_, Envelope<M, T, C, E>>,
+        message: M,
+    ) {
+        other.note_arrival();
         permit.send(SparkGenericModuleMessage::Request(CallbackWrapper {
             message,
             sender: self.sender,

@@ -558,13 +558,12 @@ pub(crate) fn send<M, R, C, E>(
 ) -> (Option<Stamp>, oneshot::Receiver<Result<R, E>>) {
     let (sender, reply) = oneshot::channel();
     let stamp = deadline.map(|deadline| Stamp::new(deadline, next_call()));
+    let escort = Escort::new(span(dispatcher.name()), edge.map(Edge::twin));
+    dispatcher.note_arrival();
     permit.send(SparkGenericModuleMessage::Request(CallbackWrapper {
         message,
         sender,
-        meta: Meta {
-            stamp,
-            escort: Escort::new(span(dispatcher.name()), edge.map(Edge::twin)),
-        },
+        meta: Meta { stamp, escort },
     }));
     (stamp, reply)
 }

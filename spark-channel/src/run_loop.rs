@@ -20,6 +20,7 @@ mod reading;
 mod router;
 mod running;
 mod seat;
+mod timed;
 #[cfg(feature = "test-util")]
 mod turnstile;
 
@@ -39,9 +40,10 @@ pub(crate) use self::turnstile::{Turnstile, TurnstileReceiver};
 use self::{
     conclusion::Conclusion,
     guarded::{Guard, Guarded},
-    mailbox::Waited,
+    mailbox::{Noted, Waited},
     overseen::Overseen,
     running::{Caller, Ended, Running},
+    timed::arrival,
 };
 pub(crate) use self::{
     conclusion::announce,
@@ -65,6 +67,7 @@ use crate::{
     current::Scope,
     oversight::Exit,
     stats::{Counter, Counters},
+    timings::Stopwatch,
 };
 
 /// One replica: its handler, its view of the mailbox, and where it stands.
@@ -82,6 +85,8 @@ pub(crate) struct Worker<H: NativeHandler, C> {
     tokens: Vec<C>,
     // Boxed, for most modules have no supervisor.
     overseen: Option<Box<Overseen<H>>>,
+    // Boxed, for most modules are not asked how long their messages take.
+    stopwatch: Option<Box<Stopwatch<H::Message>>>,
 }
 
 type Envelope<H, C> = SparkGenericModuleMessage<
@@ -162,7 +167,8 @@ pub(crate) fn stop_at_shutdown<M, R, C, E>(
         if let SparkGenericModuleMessage::Shutdown(_) = message {
             control.shutdown_message_taken();
         }
-        in_time
+        let arrived = arrival(&control, message);
+        Noted { in_time, arrived }
     })
 }
 
@@ -281,6 +287,7 @@ where
             stopped: false,
             tokens: Vec::new(),
             overseen: None,
+            stopwatch: None,
         }
     }
 
@@ -430,6 +437,7 @@ where
             None => Step::Wait,
             Some(SparkGenericModuleMessage::Command(command)) => {
                 self.duty = Duty::Command;
+                self.start_the_clock(&command);
                 Step::Command(command)
             }
             Some(SparkGenericModuleMessage::Request(CallbackWrapper {
@@ -441,9 +449,11 @@ where
                 let publish = |stamp| slot.publish(stamp);
                 let reply = admit(sender, &mut meta, slot, clock, &slot.counters, publish);
                 let Some(reply) = reply else {
+                    self.forget_arrival();
                     return Step::Next;
                 };
                 self.duty = Duty::Request(reply);
+                self.start_the_clock(&message);
                 Step::Request(message, meta.escort)
             }
             Some(SparkGenericModuleMessage::Shutdown(token)) => {
@@ -509,6 +519,7 @@ where
         }
         self.slot.finish();
         self.control.waits.forget();
+        self.stop_the_clock();
     }
 
     /// Answers or hands back a message that will not be handled.
@@ -546,6 +557,7 @@ where
         let duty = std::mem::replace(&mut self.duty, Duty::None);
         self.slot.finish();
         self.control.waits.forget();
+        self.stop_the_clock();
         let counters = &self.slot.counters;
         let is_copy = matches!(duty, Duty::Command) && self.mailbox.has_taken_copy();
         let fate = if is_copy {

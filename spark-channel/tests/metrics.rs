@@ -242,15 +242,22 @@ async fn a_dispatcher_without_counts_is_left_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_metric_is_described_and_is_a_count() {
+async fn every_metric_is_described_with_the_unit_that_its_name_says() {
     let recording = Recording::new();
     let exporter = MetricsExporter::new();
-    let handle = module(Runner).name("any").spawn();
+    let handle = module(Runner).name("any").message_names(|_| "job").spawn();
     exporter.watch(&handle.dispatcher());
+    let handled = within(handle.dispatcher().request(job(async { Ok(0) }))).await;
+    assert!(handled.is_ok());
     metrics::with_local_recorder(&recording.recorder, || exporter.publish());
 
     for (key, unit, description, _) in recording.snapshotter.snapshot().into_vec() {
-        assert_eq!(unit, Some(Unit::Count), "{key:?}");
+        let said = match key.key().name() {
+            name if name.contains("microseconds") => Unit::Microseconds,
+            name if name.contains("seconds") => Unit::Seconds,
+            _ => Unit::Count,
+        };
+        assert_eq!(unit, Some(said), "{key:?}");
         assert!(description.is_some(), "{key:?}");
     }
 }
@@ -284,5 +291,54 @@ async fn run_publishes_at_each_interval_and_at_its_end() {
     check(
         &recording.snapshot(),
         &[("messages_total{timed,handled}", 1.0)],
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn times_by_name_are_published_for_a_module_that_was_asked() {
+    let recording = Recording::new();
+    let exporter = MetricsExporter::new();
+    let gate = Gate::closed();
+    let handle = module(gate.module())
+        .name("timed")
+        .message_names(|message: &String| if message == "long" { "long" } else { "short" })
+        .spawn();
+    let dispatcher = handle.dispatcher();
+    exporter.watch(&dispatcher);
+    let long = queued(dispatcher.request("long"));
+    gate.entered().await;
+    let short = queued(dispatcher.request("anything"));
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    check(
+        &recording.published(&exporter),
+        &[
+            ("message_waits_total{timed,long}", 1.0),
+            ("message_runs_total{timed,long}", 0.0),
+            ("message_age_seconds{timed,long}", 1.5),
+        ],
+    );
+
+    gate.open();
+    assert!(within(long).await.is_ok() && within(short).await.is_ok());
+
+    check(
+        &recording.published(&exporter),
+        &[
+            ("message_waits_total{timed,long}", 0.0),
+            ("message_runs_total{timed,long}", 1.0),
+            (
+                "message_handling_microseconds_total{timed,long}",
+                1_500_000.0,
+            ),
+            ("message_age_seconds{timed,long}", 0.0),
+            ("message_waits_total{timed,short}", 1.0),
+            (
+                "message_waiting_microseconds_total{timed,short}",
+                1_500_000.0,
+            ),
+            ("message_runs_total{timed,short}", 1.0),
+            ("message_handling_microseconds_total{timed,short}", 0.0),
+            ("message_age_seconds{timed,short}", 0.0),
+        ],
     );
 }

@@ -81,7 +81,7 @@ impl<T> Place<'_, T> {
         let Turn { classes, line, .. } = self.0;
         let (pushed, wake) = {
             let mut state = classes.state();
-            let incoming = state.incoming(message, key);
+            let incoming = state.incoming(message, key, classes.arrival());
             let (pushed, wake) = state.queue.fill(line, self.0.ticket, incoming);
             classes.count(&pushed);
             (pushed, wake)

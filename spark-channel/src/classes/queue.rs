@@ -16,6 +16,8 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use tokio::time::Instant;
+
 use crate::{Class, ClassStats, Overflow, Priority};
 
 pub(super) struct Queue<T> {
@@ -44,6 +46,8 @@ pub(super) struct Incoming<T> {
     pub(super) key: Option<u64>,
     /// How many messages had been sent outside.
     pub(super) outside: u64,
+    /// When it was accepted, if that is noted.
+    pub(super) arrived: Option<Instant>,
 }
 
 /// What became of a message that came to a line.
@@ -82,6 +86,7 @@ pub(super) enum Next<T> {
 pub(super) struct Popped<T> {
     pub(super) message: T,
     pub(super) priority: Priority,
+    pub(super) arrived: Option<Instant>,
     /// A sender that has been promised the free place.
     pub(super) wake: Option<Waker>,
 }
@@ -102,6 +107,7 @@ struct Entry<T> {
     number: u64,
     outside: u64,
     key: Option<u64>,
+    arrived: Option<Instant>,
     message: T,
 }
 
@@ -337,6 +343,7 @@ impl<T> Queue<T> {
         Some(Popped {
             message: entry.message,
             priority: line.class.priority,
+            arrived: entry.arrived,
             wake: line.promise(),
         })
     }
@@ -405,6 +412,7 @@ impl<T> Line<T> {
         };
         let entry = &mut self.entries[index];
         self.conflated += 1;
+        entry.arrived = incoming.arrived;
         Ok(std::mem::replace(&mut entry.message, incoming.message))
     }
 
@@ -416,6 +424,7 @@ impl<T> Line<T> {
             number,
             outside: incoming.outside,
             key: incoming.key,
+            arrived: incoming.arrived,
             message: incoming.message,
         });
         self.high_water = self.high_water.max(self.entries.len());

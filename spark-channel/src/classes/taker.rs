@@ -5,6 +5,8 @@ use std::{
     task::{Context, Poll},
 };
 
+use tokio::time::Instant;
+
 use super::{Classes, queue::Popped};
 use crate::Priority;
 
@@ -21,6 +23,8 @@ pub(crate) struct Taker<T> {
 pub(crate) struct Taken<T> {
     pub(crate) message: T,
     pub(crate) priority: Priority,
+    /// When it was accepted, if that is noted.
+    pub(crate) arrived: Option<Instant>,
     /// How many are left in the mailbox.
     pub(crate) left: usize,
 }
@@ -138,6 +142,7 @@ impl<T> Taken<T> {
         let Popped {
             message,
             priority,
+            arrived,
             wake,
         } = popped;
         if let Some(wake) = wake {
@@ -146,6 +151,7 @@ impl<T> Taken<T> {
         Self {
             message,
             priority,
+            arrived,
             left,
         }
     }

@@ -40,6 +40,7 @@ impl Control {
             clock: set.clock,
             shutdown_timeout: set.shutdown_timeout,
             slots: Box::new([slot]),
+            timings: set.timings.clone(),
             family: Some(Box::new(Family::Member(Arc::clone(set)))),
             ..Self::new(name, 0, capacity, None, Duration::ZERO, set.deadlocks)
         });

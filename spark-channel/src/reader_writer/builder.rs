@@ -12,6 +12,7 @@ use crate::{
     config::Config,
     inlet::inlet,
     run_loop::{self, Worker},
+    timings::NameOf,
 };
 
 /// Prepares a module whose reads run side by side.
@@ -24,6 +25,7 @@ pub fn reader_writer<H: ReaderWriterHandler>(handler: H) -> ReaderWriterBuilder<
         handler,
         readers: READERS,
         policy: PanicPolicy::Continue,
+        name_of: None,
         config: Config::named_after::<H>(),
         classify: None,
         token: PhantomData,
@@ -36,6 +38,7 @@ pub struct ReaderWriterBuilder<H: ReaderWriterHandler, C = SparkChannelCancellat
     handler: H,
     readers: usize,
     policy: PanicPolicy<ReaderWriter<H>>,
+    name_of: Option<NameOf<H::Message>>,
     config: Config,
     classify: Option<Classify<H::Message>>,
     token: PhantomData<fn(C)>,
@@ -136,6 +139,16 @@ where
         self
     }
 
+    /// Times messages by name; see
+    /// [`ModuleBuilder::message_names`](crate::ModuleBuilder::message_names).
+    pub fn message_names<F>(mut self, name_of: F) -> Self
+    where
+        F: Fn(&H::Message) -> &'static str + Send + Sync + 'static,
+    {
+        self.name_of = Some(self.config.timed(name_of));
+        self
+    }
+
     /// Uses `Token` in [`Shutdown`](crate::SparkGenericModuleMessage::Shutdown) messages.
     /// Default: [`SparkChannelCancellationToken`].
     pub fn cancellation_token<Token>(self) -> ReaderWriterBuilder<H, Token>
@@ -146,6 +159,7 @@ where
             handler: self.handler,
             readers: self.readers,
             policy: self.policy,
+            name_of: self.name_of,
             config: self.config,
             classify: self.classify,
             token: PhantomData,
@@ -163,6 +177,7 @@ where
             handler,
             readers,
             policy,
+            name_of,
             config,
             classify,
             ..
@@ -179,7 +194,8 @@ where
             inlet.own(&control),
             Arc::clone(&control),
             0,
-        );
+        )
+        .timed(name_of);
         let task = tokio::spawn(run_loop::run_readers(worker));
         let dispatcher =
             SparkGenericModuleDispatcher::of_module(sender, Arc::clone(&control), None, intake);

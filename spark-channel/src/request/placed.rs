@@ -55,6 +55,7 @@ impl<'a, M, R, C, E> Request<'a, M, R, C, E> {
         let stamp = deadline.map(|deadline| Stamp::new(deadline, next_call()));
         let (sender, reply) = oneshot::channel();
         let escort = Escort::new(span(dispatcher.name()), edge.as_ref().map(Edge::twin));
+        dispatcher.note_arrival();
         permit.send(SparkGenericModuleMessage::Request(CallbackWrapper {
             message,
             sender,

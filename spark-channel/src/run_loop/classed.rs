@@ -2,7 +2,7 @@
 
 use std::task::{Context, Poll, ready};
 
-use tokio::task::coop::poll_proceed;
+use tokio::{task::coop::poll_proceed, time::Instant};
 
 use super::mailbox::{Notice, Waited};
 use crate::{
@@ -17,6 +17,9 @@ pub(super) struct Classed<T> {
     notice: Notice<T>,
     /// What `notice` said of the message taken last.
     in_time: bool,
+    /// When those that are taken and wait were accepted, in their order; one more may be
+    /// that of the message that is handled.
+    arrivals: Vec<Option<Instant>>,
     /// Whether waiting completes when there is nothing, instead of being pending.
     rests: bool,
     /// Whether the message taken last, by [`poll_take`](Self::poll_take), gives way to no other.
@@ -31,6 +34,7 @@ impl<T> Classed<T> {
             taker,
             notice,
             in_time: true,
+            arrivals: Vec::new(),
             rests: false,
             is_control: false,
         }
@@ -55,7 +59,7 @@ impl<T> Classed<T> {
     ) -> Poll<Waited> {
         // A module whose handlers never wait lets others run, too.
         let budget = ready!(poll_proceed(cx));
-        let seen = |message: &T| self.in_time = (self.notice)(message);
+        let seen = |message: &T| self.in_time = (self.notice)(message).in_time;
         match self.taker.poll_take(cx, seen) {
             Poll::Pending if interrupted() => {
                 self.taker.leave();
@@ -67,12 +71,13 @@ impl<T> Classed<T> {
             Poll::Ready(Some(Taken {
                 message,
                 priority,
+                arrived,
                 left,
             })) => {
                 budget.made_progress();
                 self.is_control = priority == Priority::Control;
                 slot.counters.saw_depth(1 + left);
-                taken.push(message);
+                self.push(taken, message, arrived);
                 Poll::Ready(Waited::Received)
             }
         }
@@ -87,8 +92,24 @@ impl<T> Classed<T> {
         let Some(control) = self.taker.take_control(cx) else {
             return false;
         };
-        taken.push(control.message);
+        self.push(taken, control.message, control.arrived);
         true
+    }
+
+    fn push(&mut self, taken: &mut Vec<T>, message: T, arrived: Option<Instant>) {
+        self.arrivals.truncate(taken.len());
+        self.arrivals.push(arrived);
+        taken.push(message);
+    }
+
+    /// When the message taken last was accepted, if that is noted; `waiting` are taken and wait.
+    pub(super) fn arrival(&self, waiting: usize) -> Option<Instant> {
+        self.arrivals.get(waiting).copied().flatten()
+    }
+
+    /// Forgets the arrival of a message taken out of those that wait.
+    pub(super) fn forget_arrival(&mut self, at: usize) {
+        self.arrivals.remove(at);
     }
 
     pub(super) const fn taker(&self) -> &Taker<T> {

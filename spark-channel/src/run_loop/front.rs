@@ -2,7 +2,7 @@
 
 use std::task::{Context, Poll, Waker, ready};
 
-use tokio::{sync::mpsc, task::coop::poll_proceed};
+use tokio::{sync::mpsc, task::coop::poll_proceed, time::Instant};
 
 use crate::classes::Taker;
 
@@ -12,6 +12,8 @@ pub(crate) enum Front<T> {
         taker: Taker<T>,
         /// The bound of the default class.
         capacity: usize,
+        /// When the message received last was accepted, if that is noted.
+        arrived: Option<Instant>,
     },
 }
 
@@ -28,10 +30,11 @@ impl<T> Front<T> {
     pub(super) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
         match self {
             Self::Channel(receiver) => receiver.poll_recv(cx),
-            Self::Classes { taker, .. } => {
+            Self::Classes { taker, arrived, .. } => {
                 let budget = ready!(poll_proceed(cx));
                 let taken = ready!(taker.poll_take(cx, |_| {}));
                 budget.made_progress();
+                *arrived = taken.as_ref().and_then(|taken| taken.arrived);
                 Poll::Ready(taken.map(|taken| taken.message))
             }
         }
@@ -48,6 +51,15 @@ impl<T> Front<T> {
                 };
                 Some(taken.message)
             }
+        }
+    }
+
+    /// When the message received last was accepted, if that is noted and not in the order
+    /// of the channel.
+    pub(super) const fn arrived(&self) -> Option<Instant> {
+        match self {
+            Self::Channel(_) => None,
+            Self::Classes { arrived, .. } => *arrived,
         }
     }
 

@@ -25,11 +25,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 
 use self::checks::{Check, Checks};
 use super::{
-    Envelope,
+    Envelope, arrival,
     conclusion::Conclusion,
     guarded::{Guard, Guarded, quietly},
     lane::{Entry, Lane, Mark, Space},
@@ -42,6 +42,7 @@ use crate::{
     control::{Control, Slot},
     current::Scope,
     keyed::{Census, KeyedPanicPolicy},
+    timings::NameOf,
 };
 
 /// What a keyed set is made of.
@@ -49,6 +50,7 @@ pub(crate) struct Seating<K, H: NativeHandler> {
     pub(crate) key_of: KeyOf<H::Message, K>,
     pub(crate) factory: Arc<dyn Fn(&K) -> H + Send + Sync>,
     pub(crate) on_panic: KeyedPanicPolicy,
+    pub(crate) name_of: Option<NameOf<H::Message>>,
     pub(crate) undelivered: Box<dyn Fn(H::Message) + Send>,
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) live_max: usize,
@@ -253,13 +255,14 @@ where
     fn receive(&mut self, message: Envelope<H, C>) {
         let depth = 1 + self.front.len() + self.control.waiting_at_replicas();
         self.slot.counters.saw_depth(depth);
+        let arrived = arrival(&self.control, &message);
         if let SparkGenericModuleMessage::Shutdown(token) = message {
             self.accept_shutdown(token);
         } else if self.control.is_past_draining() {
             self.give_back(message);
         } else {
             self.in_hand = Some(message);
-            self.hand_over();
+            self.hand_over(arrived);
         }
     }
 
@@ -270,7 +273,7 @@ where
     }
 
     /// Puts the message in hand into the lane of its key.
-    fn hand_over(&mut self) {
+    fn hand_over(&mut self, arrived: Option<Instant>) {
         let Some(
             SparkGenericModuleMessage::Command(message)
             | SparkGenericModuleMessage::Request(CallbackWrapper { message, .. }),
@@ -284,6 +287,7 @@ where
             let mark = Mark {
                 in_time: true,
                 copy: false,
+                arrived,
             };
             let Err(entry) = lane.push(Entry { message, mark }) else {
                 break;

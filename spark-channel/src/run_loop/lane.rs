@@ -50,6 +50,8 @@ pub(crate) struct Mark {
     pub(crate) in_time: bool,
     /// One of several, of which another is the one to be counted.
     pub(crate) copy: bool,
+    /// When it was accepted, if that is noted.
+    pub(crate) arrived: Option<Instant>,
 }
 
 /// What the lanes of one router have in common: how much is in them, and who waits
@@ -215,6 +217,7 @@ impl<T> LaneReceiver<T> {
             mark: Mark {
                 in_time: true,
                 copy: false,
+                arrived: None,
             },
             holding: false,
         }
@@ -232,6 +235,11 @@ impl<T> LaneReceiver<T> {
     /// Whether the message taken last is one of several and not the one to be counted.
     pub(super) const fn has_taken_copy(&self) -> bool {
         self.mark.copy
+    }
+
+    /// When the message taken last was accepted, if that is noted.
+    pub(super) const fn arrived(&self) -> Option<Instant> {
+        self.mark.arrived
     }
 
     /// Whether the message to be handled next, in `taken` or still in the lane, came

@@ -7,13 +7,16 @@ use std::{
     task::{Context, Poll},
 };
 
-use tokio::sync::{Mutex, mpsc};
+use tokio::{
+    sync::{Mutex, mpsc},
+    time::Instant,
+};
 use tokio_util::sync::ReusableBoxFuture;
 
 #[cfg(feature = "test-util")]
 use super::turnstile::TurnstileReceiver;
 use super::{classed::Classed, lane::LaneReceiver, running::Doors};
-use crate::{classes::Taker, control::Slot};
+use crate::{classes::Taker, control::Slot, timings::Stopwatch};
 
 pub(crate) struct Mailbox<T> {
     source: Source<T>,
@@ -69,7 +72,7 @@ struct Shared<T> {
     receiving: ReusableBoxFuture<'static, Option<Taken<T>>>,
     notice: Notice<T>,
     /// What `notice` said of the message taken last.
-    in_time: bool,
+    noted: Noted,
 }
 
 // === impl Mailbox ===
@@ -135,7 +138,10 @@ impl<T: Send + 'static> Mailbox<T> {
             receiver,
             receiving,
             notice,
-            in_time: true,
+            noted: Noted {
+                in_time: true,
+                arrived: None,
+            },
         })))
     }
 
@@ -176,7 +182,7 @@ impl<T: Send + 'static> Mailbox<T> {
     pub(crate) fn has_taken_in_time(&self) -> bool {
         match &self.source {
             Source::Own { .. } => false,
-            Source::Shared(shared) => shared.in_time && !self.taken.is_empty(),
+            Source::Shared(shared) => shared.noted.in_time && !self.taken.is_empty(),
             Source::Lane(lane) => lane.next_is_in_time(&self.taken),
             Source::Classes(classes) => classes.is_in_time() && !self.taken.is_empty(),
             #[cfg(feature = "test-util")]
@@ -188,6 +194,22 @@ impl<T: Send + 'static> Mailbox<T> {
     #[inline]
     pub(crate) fn has_taken_copy(&self) -> bool {
         matches!(&self.source, Source::Lane(lane) if lane.has_taken_copy())
+    }
+
+    /// When the message taken last, which was none to shut down, was accepted. To be asked
+    /// once for each, before the next one is taken.
+    #[cold]
+    pub(super) fn arrival<M>(&self, stopwatch: &Stopwatch<M>) -> Option<Instant> {
+        match &self.source {
+            Source::Own { .. } => stopwatch.take_arrival(),
+            Source::Shared(shared) => shared.noted.arrived,
+            Source::Lane(lane) => lane.arrived(),
+            Source::Classes(classes) => classes.arrival(self.taken.len()),
+            #[cfg(feature = "test-util")]
+            Source::Turnstile(turnstile) => {
+                turnstile.arrived().or_else(|| stopwatch.take_arrival())
+            }
+        }
     }
 
     /// Waits until there is a message to take, or `interrupted` says not to.
@@ -261,7 +283,7 @@ impl<T: Send + 'static> Mailbox<T> {
                         receiver,
                         receiving,
                         notice,
-                        in_time,
+                        noted,
                     } = &mut **shared;
                     let received = poll_fn(|cx| match receiving.poll(cx) {
                         Poll::Pending if interrupted() => Poll::Ready(None),
@@ -280,13 +302,13 @@ impl<T: Send + 'static> Mailbox<T> {
                             let Ok(message) = receiver.try_recv() else {
                                 return Waited::Interrupted;
                             };
-                            *in_time = notice(&message);
+                            *noted = notice(&message);
                             self.taken.push(message);
                         }
                         Some(None) => {}
                         Some(Some(taken)) => {
                             slot.counters.saw_depth(1 + taken.left);
-                            *in_time = taken.in_time;
+                            *noted = taken.noted;
                             self.taken.push(taken.message);
                         }
                     }
@@ -346,7 +368,15 @@ impl<T: Send + 'static> Mailbox<T> {
     /// Takes out the first message received that is `wanted`, wherever it stands.
     pub(super) fn take_where(&mut self, wanted: impl FnMut(&T) -> bool) -> Option<T> {
         let at = self.taken.iter().rposition(wanted)?;
+        if let Source::Classes(classes) = &mut self.source {
+            classes.forget_arrival(at);
+        }
         Some(self.taken.remove(at))
+    }
+
+    /// Whether messages are received in the order in which they were sent, by dispatchers.
+    pub(super) const fn is_in_order(&self) -> bool {
+        matches!(self.source, Source::Own { .. })
     }
 
     /// Receives all that comes behind the messages received so far, and no more of them
@@ -420,20 +450,28 @@ async fn receive<T>(
     let mut receiver = receiver.lock().await;
     let message = receiver.recv().await?;
     Some(Taken {
-        in_time: notice(&message),
+        noted: notice(&message),
         message,
         left: receiver.len(),
     })
 }
 
-/// Told of every message that is taken from a shared mailbox, while it is locked;
-/// says whether it came before the module was told to give back the rest.
-pub(crate) type Notice<T> = Arc<dyn Fn(&T) -> bool + Send + Sync>;
+/// Told of every message that is taken from a shared mailbox, while it is locked.
+pub(crate) type Notice<T> = Arc<dyn Fn(&T) -> Noted + Send + Sync>;
+
+/// What is known of a message out of a shared mailbox.
+#[derive(Clone, Copy)]
+pub(crate) struct Noted {
+    /// It came before the module was told to give back the rest.
+    pub(crate) in_time: bool,
+    /// When it was accepted, if that is noted.
+    pub(crate) arrived: Option<Instant>,
+}
 
 /// A message out of a shared mailbox.
 struct Taken<T> {
     message: T,
-    in_time: bool,
+    noted: Noted,
     left: usize,
 }
 

@@ -23,6 +23,8 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use tokio::time::Instant;
+
 use self::{
     desks::{BITS, Desks},
     read::Read,
@@ -41,6 +43,7 @@ use crate::{
     deadlock::Edge,
     readers::{Phase, Readers},
     stats::Counters,
+    timings::Stopwatch,
 };
 
 /// A worker whose reads run side by side.
@@ -64,6 +67,7 @@ struct Reading<'a, H: ReaderWriterHandler, C, F, Handle> {
     desks: &'a mut Desks,
     mailbox: &'a mut Mailbox<MessageOf<H, C>>,
     policy: &'a PanicPolicy<ReaderWriter<H>>,
+    stopwatch: Option<&'a Stopwatch<H::Message>>,
     drop_abandoned: bool,
     control: &'a Arc<Control>,
     readers: &'a Readers,
@@ -76,6 +80,9 @@ type MessageOf<H, C> = Envelope<ReaderWriter<H>, C>;
 
 /// The names of the modules that wait for each other.
 type Circle = Arc<[Arc<str>]>;
+
+/// What times a read, and the desk it runs at.
+type TimedAt<'a, M> = (&'a Stopwatch<M>, usize);
 
 type RequestOf<H> = CallbackWrapper<<H as ReaderWriterHandler>::Message, AnswerOf<H>>;
 
@@ -216,6 +223,7 @@ where
         let Worker {
             handler,
             policy,
+            stopwatch,
             drop_abandoned,
             mailbox,
             control,
@@ -237,6 +245,7 @@ where
             desks,
             mailbox,
             policy,
+            stopwatch: stopwatch.as_deref(),
             drop_abandoned: *drop_abandoned,
             control,
             readers,
@@ -328,7 +337,7 @@ where
                 None => match catch_unwind(AssertUnwindSafe(|| H::access(&request.message))) {
                     Ok(access) => *self.next.insert(access),
                     Err(panic) => {
-                        let request = self.take_request();
+                        let (request, _) = self.take_request();
                         self.panicked(Duty::Request(request.sender), panic);
                         continue;
                     }
@@ -370,12 +379,22 @@ where
     /// Starts the next message, a read, and polls it once.
     #[inline]
     fn start(&mut self) {
+        let (request, arrived) = self.take_request();
+        let name = match self.name(&request.message) {
+            Ok(name) => name,
+            Err(panic) => {
+                let CallbackWrapper { sender, meta, .. } = request;
+                drop(meta);
+                return self.panicked(Duty::Request(sender), panic);
+            }
+        };
         let CallbackWrapper {
             message,
             sender,
             mut meta,
-        } = self.take_request();
+        } = request;
         let desk = self.take_desk();
+        let timed = self.stopwatch.map(|stopwatch| (stopwatch, desk));
         let mut place = place(&mut self.first, &mut self.others, desk);
         let counters = &self.slot.counters;
         let polled = self.desks.desk(desk).run(|slot, cx| {
@@ -391,19 +410,24 @@ where
             if let Some(edge) = meta.escort.as_ref().and_then(|escort| escort.edge.as_ref()) {
                 edge.is_handled_by(slot);
             }
+            if let (Some((stopwatch, desk)), Some(name)) = (timed, name) {
+                stopwatch.begin_named(desk, name, arrived);
+            }
             let handle = || (self.handle)(message);
             place.as_mut().begin(reply, meta.escort, handle);
-            proceed(place, slot, cx, self.drop_abandoned, counters)
+            proceed(place, slot, cx, self.drop_abandoned, counters, timed)
         });
         self.settle(desk, polled);
     }
 
     fn proceed(&mut self, desk: usize) {
         let place = place(&mut self.first, &mut self.others, desk);
+        let timed = self.stopwatch.map(|stopwatch| (stopwatch, desk));
+        let counters = &self.slot.counters;
         let polled = self
             .desks
             .desk(desk)
-            .run(|slot, cx| proceed(place, slot, cx, self.drop_abandoned, &self.slot.counters));
+            .run(|slot, cx| proceed(place, slot, cx, self.drop_abandoned, counters, timed));
         self.settle(desk, polled);
     }
 
@@ -414,8 +438,9 @@ where
             if place.is_vacant() {
                 continue;
             }
+            let timed = self.stopwatch.map(|stopwatch| (stopwatch, desk));
             let ended = self.desks.desk(desk).run(|slot, _| {
-                close(place, slot, Ended::Dropped, &self.slot.counters);
+                close(place, slot, Ended::Dropped, &self.slot.counters, timed);
             });
             self.settle(desk, ended.map(Poll::Ready));
         }
@@ -433,6 +458,9 @@ where
             quietly(|| place.as_mut().drop_future());
             let duty = place.end().map_or(Duty::None, Duty::Request);
             self.desks.desk(desk).slot.finish();
+            if let Some(stopwatch) = self.stopwatch {
+                stopwatch.end(desk);
+            }
             self.panicked(duty, panic);
         }
         self.control.waits.forget_of(&self.desks.desk(desk).slot);
@@ -460,7 +488,7 @@ where
 
     /// Takes the next message, whose caller has gone.
     fn pass_over(&mut self) {
-        let request = self.take_request();
+        let (request, _) = self.take_request();
         let stamp = request.meta.stamp;
         if stamp.is_some_and(|stamp| stamp.deadline().has_passed(self.control.clock)) {
             self.slot.counters.expired.bump();
@@ -497,11 +525,20 @@ where
     fn take_circle(&mut self) -> Option<(MessageOf<H, C>, Circle)> {
         let control = self.control;
         let mut path = None;
+        // Of those that have an arrival.
+        let mut before = 0;
         let received = self.mailbox.take_where(|message| {
             path = edge_of(message).and_then(|edge| edge.closes_circle(control));
+            let is_timed = !matches!(message, SparkGenericModuleMessage::Shutdown(_));
+            before += usize::from(path.is_none() && is_timed);
             path.is_some()
         });
         if let (Some(message), Some(path)) = (received, path) {
+            if let Some(stopwatch) = self.stopwatch
+                && self.mailbox.is_in_order()
+            {
+                stopwatch.forget_arrival(before);
+            }
             return Some((message, path));
         }
         let mut waiting = self
@@ -535,11 +572,23 @@ where
     }
 
     #[inline]
-    fn take_request(&mut self) -> RequestOf<H> {
+    fn take_request(&mut self) -> (RequestOf<H>, Option<Instant>) {
         self.next = None;
-        match self.mailbox.take() {
-            Some(SparkGenericModuleMessage::Request(request)) => request,
-            _ => unreachable!("the next message is a request"),
+        let Some(SparkGenericModuleMessage::Request(request)) = self.mailbox.take() else {
+            unreachable!("the next message is a request")
+        };
+        let arrived = self
+            .stopwatch
+            .and_then(|stopwatch| self.mailbox.arrival(stopwatch));
+        (request, arrived)
+    }
+
+    /// What a message is called, if anybody wants to know.
+    #[inline]
+    fn name(&self, message: &H::Message) -> Result<Option<&'static str>, Box<dyn Any + Send>> {
+        match self.stopwatch {
+            None => Ok(None),
+            Some(stopwatch) => catch_unwind(AssertUnwindSafe(|| Some(stopwatch.name(message)))),
         }
     }
 
@@ -570,28 +619,30 @@ fn place<'a, P>(
 
 /// Polls a read; answers it when it has ended.
 #[inline]
-fn proceed<F, T, E>(
+fn proceed<F, T, E, M>(
     mut place: Pin<&mut Read<F, Result<T, E>>>,
     slot: &Slot,
     cx: &mut Context<'_>,
     drop_abandoned: bool,
     counters: &Counters,
+    timed: Option<TimedAt<'_, M>>,
 ) -> Poll<()>
 where
     F: Future<Output = Result<T, E>>,
     E: From<SparkChannelError>,
 {
     let ended = ready!(place.as_mut().poll(cx, slot, drop_abandoned));
-    close(place, slot, ended, counters);
+    close(place, slot, ended, counters, timed);
     Poll::Ready(())
 }
 
 #[inline]
-fn close<F, T, E>(
+fn close<F, T, E, M>(
     place: Pin<&mut Read<F, Result<T, E>>>,
     slot: &Slot,
     ended: Ended<Result<T, E>>,
     counters: &Counters,
+    timed: Option<TimedAt<'_, M>>,
 ) where
     E: From<SparkChannelError>,
 {
@@ -600,6 +651,9 @@ fn close<F, T, E>(
         slot.cancel();
     }
     slot.finish();
+    if let Some((stopwatch, desk)) = timed {
+        stopwatch.end(desk);
+    }
     let answer = count_end(ended, counters);
     if let Some(reply) = reply {
         let _ = reply.send(answer);

@@ -13,10 +13,10 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::Instant};
 
 use super::{
-    Envelope, Mailbox, Worker,
+    Envelope, Mailbox, Worker, arrival,
     conclusion::Conclusion,
     front::Front,
     guarded::{Guard, Guarded, quietly},
@@ -40,6 +40,8 @@ pub(crate) struct Router<H: NativeHandler, C> {
     next: usize,
     /// Received and not put down yet, so that a panic can be answered for.
     in_hand: Option<Envelope<H, C>>,
+    /// When that was accepted, if that is noted.
+    arrived: Option<Instant>,
     control: Arc<Control>,
     slot: Arc<Slot>,
     tokens: Vec<C>,
@@ -129,6 +131,7 @@ where
             routing,
             next: 0,
             in_hand: None,
+            arrived: None,
             control,
             slot,
             tokens: Vec::new(),
@@ -183,6 +186,8 @@ where
     fn receive(&mut self, message: Envelope<H, C>) {
         let depth = 1 + self.front.len() + self.control.waiting_at_replicas();
         self.slot.counters.saw_depth(depth);
+        let arrived = self.front.arrived();
+        self.arrived = arrived.or_else(|| arrival(&self.control, &message));
         // A module that a shutdown message restarts learns of it from a replica.
         let stops = self.control.is_stopping() || !self.control.outlives_shutdown();
         let message = match message {
@@ -247,7 +252,11 @@ where
         let in_time = !self.control.is_past_draining();
         let entry = Entry {
             message,
-            mark: Mark { in_time, copy },
+            mark: Mark {
+                in_time,
+                copy,
+                arrived: self.arrived,
+            },
         };
         let pushed = self.lanes[replica].push(entry);
         debug_assert!(pushed.is_ok(), "only the router closes a lane, at its end");

@@ -281,6 +281,10 @@ where
             self.put_back(crew, false);
             return Called::Busy;
         }
+        if !crew.worker.start_the_clock_at_once(message.as_ref()) {
+            self.put_back(crew, false);
+            return Called::Busy;
+        }
         let Some(message) = message.take() else {
             unreachable!("a direct call has a message");
         };

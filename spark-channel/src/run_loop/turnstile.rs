@@ -9,6 +9,8 @@ use std::{
     task::{Context, Poll},
 };
 
+use tokio::time::Instant;
+
 use super::{front::Front, mailbox::Waited};
 use crate::control::Slot;
 
@@ -108,6 +110,12 @@ impl<T> TurnstileReceiver<T> {
         }
         self.turnstile.waits.store(true, Ordering::Relaxed);
         Poll::Pending
+    }
+
+    /// When the message taken last was accepted, if that is noted and not in the order of
+    /// the channel.
+    pub(super) const fn arrived(&self) -> Option<Instant> {
+        self.receiver.arrived()
     }
 
     pub(super) fn close(&mut self) {

@@ -123,6 +123,14 @@ where
         self.with(|module| module.deadlocks(deadlocks))
     }
 
+    /// See [`ModuleBuilder::message_names`].
+    pub fn message_names<F>(self, name_of: F) -> Self
+    where
+        F: Fn(&H::Message) -> &'static str + Send + Sync + 'static,
+    {
+        self.with(|module| module.message_names(name_of))
+    }
+
     /// See [`ModuleBuilder::round_robin`]. A replica that waits for its restart keeps
     /// what it was given, as it does with the other ways to choose one.
     pub fn round_robin(self) -> Self {

@@ -33,6 +33,7 @@ use crate::{
     module,
     request::{self, classified},
     run_loop::{self, Mailbox, Turnstile, TurnstileReceiver, Worker},
+    timings::NameOf,
 };
 
 /// A module that handles one message per [`step`](Self::step), on the caller's thread and
@@ -165,6 +166,7 @@ where
         policy: PanicPolicy<H>,
         mut config: Config,
         classify: Option<Classify<H::Message>>,
+        name_of: Option<NameOf<H::Message>>,
     ) -> Self {
         // A deadline would need a timer, and there may be no runtime.
         config.shutdown_timeout = Duration::MAX;
@@ -174,7 +176,8 @@ where
         let (inlet, intake) = inlet(receiver, &config, classify, &control);
         let receiver = TurnstileReceiver::new(inlet.front(0), Arc::clone(&turnstile));
         let mailbox = Mailbox::turnstile(receiver);
-        let worker = Worker::new(handler, policy, &config, mailbox, Arc::clone(&control), 0);
+        let worker =
+            Worker::new(handler, policy, &config, mailbox, Arc::clone(&control), 0).timed(name_of);
         Self {
             dispatcher: Dispatcher::<H, C>::of_module(sender, Arc::clone(&control), None, intake),
             control,

@@ -183,6 +183,7 @@ fn incoming<T>(message: T, key: Option<u64>, outside: u64) -> Incoming<T> {
         message,
         key,
         outside,
+        arrived: None,
     }
 }
 

@@ -94,7 +94,8 @@ where
             Mailbox::lane(receiver),
             Arc::clone(&control),
             0,
-        );
+        )
+        .timed(self.seating.name_of.clone());
         let ends = Arc::clone(&control);
         // It has no tokens: shutdown messages are the set's.
         self.incarnations.spawn(run(worker, move |_| {
