@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use spark_channel::{
-    ModuleState, SparkChannelCancellationToken, SparkChannelError, SparkGenericModuleMessage, Stop,
-    StopReason, System,
+    Class, ModuleState, Priority, SparkChannelCancellationToken, SparkChannelError,
+    SparkGenericModuleMessage, Stop, StopReason, System,
 };
 use tokio::time::Instant;
 
@@ -243,6 +243,36 @@ fn a_set_whose_runtime_ends_is_reported_as_aborted() {
 }
 
 // --- to others
+
+#[tokio::test]
+async fn what_waits_in_the_mailbox_of_a_set_is_sorted_into_classes() {
+    const URGENT: Class = Class::new("urgent").priority(Priority::Control);
+    let world = World::new();
+    let grains = world
+        .grains()
+        .capacity(1)
+        .classify(|message: &String| match message.strip_suffix("urgent") {
+            Some(_) => URGENT,
+            None => Class::DEFAULT,
+        })
+        .spawn();
+    let dispatcher = grains.dispatcher();
+    let held = queued(dispatcher.request("a held"));
+    within(world.gate.entered()).await;
+    // One waits for the module, and then one in the mailbox.
+    for message in ["a1", "a2"] {
+        within(dispatcher.command(message)).await.expect("room");
+    }
+    dispatcher.try_command("a urgent").expect("room");
+
+    world.gate.open();
+    within(held).await.expect("handled");
+    let report = within(grains.shutdown(Stop::Drain)).await.report;
+
+    let lines = world.log.lines();
+    assert_eq!(lines[1..5], ["a  held", "a 1", "a  urgent", "a 2"]);
+    assert_eq!((report.stats.handled, report.stats.accounted()), (4, 4));
+}
 
 #[tokio::test]
 async fn who_watches_a_set_learns_of_restarts_and_of_its_end_but_not_of_passivations() {

@@ -10,9 +10,9 @@ use std::{
 
 use proptest::{collection::vec, prelude::*, test_runner::TestCaseError};
 use spark_channel::{
-    Access, Backoff, Child, MessageStats, NativeHandler, ReaderWriterHandler,
-    SparkGenericModuleDispatcher, Stop, Strategy as Restarts, Supervisor, keyed, module, pool,
-    reader_writer,
+    Access, Backoff, Child, Class, MessageStats, NativeHandler, Overflow, Priority,
+    ReaderWriterHandler, SparkGenericModuleDispatcher, Stop, Strategy as Restarts, Supervisor,
+    keyed, module, pool, reader_writer,
 };
 use tokio::{
     task::JoinSet,
@@ -40,6 +40,12 @@ enum Kind {
     ReaderWriter,
     Keyed,
     Supervised,
+    Classes,
+    ClassesDirect,
+    ClassesInPool,
+    ClassesInFrontOfPool,
+    ClassesOfReads,
+    ClassesOfKeys,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +85,16 @@ struct Order {
     fate: Fate,
     sent: Instant,
 }
+
+const HALT: Class = Class::new("halt")
+    .priority(Priority::Control)
+    .capacity(CAPACITY);
+const HIGH: Class = Class::new("high")
+    .priority(Priority::High)
+    .capacity(CAPACITY);
+const QUOTES: Class = Class::new("quotes")
+    .capacity(2)
+    .overflow(Overflow::DropOldest);
 
 /// What handlers have measured.
 #[derive(Clone, Default)]
@@ -225,6 +241,32 @@ fn start(kind: Kind, books: &Books) -> (Dispatcher, Box<dyn FnOnce(Stop) -> Endi
             .message_names(name)
             .spawn()
             .into_module(),
+        Kind::Classes => module(clerk)
+            .capacity(CAPACITY)
+            .without_direct_calls()
+            .classify(classify)
+            .message_names(name)
+            .spawn(),
+        Kind::ClassesDirect => module(clerk)
+            .capacity(CAPACITY)
+            .classify(classify)
+            .message_names(name)
+            .spawn(),
+        Kind::ClassesInPool => replicas.classify(classify).spawn(),
+        Kind::ClassesInFrontOfPool => replicas.least_loaded().classify(classify).spawn(),
+        Kind::ClassesOfReads => reader_writer(Reader(clerk))
+            .readers(2)
+            .capacity(CAPACITY)
+            .classify(classify)
+            .message_names(name)
+            .spawn(),
+        Kind::ClassesOfKeys => keyed(|order: &Order| order.key, move |_| clerk.clone())
+            .live_max(2)
+            .capacity(CAPACITY)
+            .classify(classify)
+            .message_names(name)
+            .spawn()
+            .into_module(),
         Kind::Supervised => {
             let mut tree = Supervisor::new("tree", Restarts::OneForOne)
                 .unlimited()
@@ -252,6 +294,15 @@ fn start(kind: Kind, books: &Books) -> (Dispatcher, Box<dyn FnOnce(Stop) -> Endi
         })
     };
     (dispatcher, Box::new(end))
+}
+
+fn classify(order: &Order) -> Class {
+    match order.key {
+        0 => HALT,
+        1 => HIGH,
+        2 => QUOTES.conflate(&order.name),
+        _ => Class::DEFAULT,
+    }
 }
 
 /// The names and ages of what is said to run, the oldest first.
@@ -370,6 +421,12 @@ fn plan() -> impl Strategy<Value = Plan> {
         Just(Kind::ReaderWriter),
         Just(Kind::Keyed),
         Just(Kind::Supervised),
+        Just(Kind::Classes),
+        Just(Kind::ClassesDirect),
+        Just(Kind::ClassesInPool),
+        Just(Kind::ClassesInFrontOfPool),
+        Just(Kind::ClassesOfReads),
+        Just(Kind::ClassesOfKeys),
     ];
     let end = prop_oneof![
         2 => Just(Stop::Drain),

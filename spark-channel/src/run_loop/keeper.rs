@@ -25,12 +25,13 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::mpsc, task::JoinSet, time::Instant};
+use tokio::{task::JoinSet, time::Instant};
 
 use self::checks::{Check, Checks};
 use super::{
     Envelope, arrival,
     conclusion::Conclusion,
+    front::Front,
     guarded::{Guard, Guarded, quietly},
     lane::{Entry, Lane, Mark, Space},
     router::{answer_panicked, give_back},
@@ -61,7 +62,7 @@ type KeyOf<M, K> = Box<dyn Fn(&M) -> K + Send>;
 pub(crate) struct Keeper<K, H: NativeHandler, C> {
     seating: Seating<K, H>,
     config: Config,
-    front: mpsc::Receiver<Envelope<H, C>>,
+    front: Front<Envelope<H, C>>,
     /// Whether nothing can come from there any more.
     front_ended: bool,
     space: Arc<Space>,
@@ -167,7 +168,7 @@ where
     pub(crate) fn new(
         seating: Seating<K, H>,
         config: Config,
-        front: mpsc::Receiver<Envelope<H, C>>,
+        front: Front<Envelope<H, C>>,
         control: Arc<Control>,
         census: Arc<Census>,
     ) -> Self {
@@ -248,14 +249,15 @@ where
     /// Beside what the modules handle, as much may wait for them as in the mailbox.
     fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
         let live = self.seats.len() - self.free_seats.len();
-        let load_max = self.front.max_capacity() + live;
+        let load_max = self.front.capacity() + live;
         self.space.poll_room(cx, || self.space.load() < load_max)
     }
 
     fn receive(&mut self, message: Envelope<H, C>) {
         let depth = 1 + self.front.len() + self.control.waiting_at_replicas();
         self.slot.counters.saw_depth(depth);
-        let arrived = arrival(&self.control, &message);
+        let arrived = self.front.arrived();
+        let arrived = arrived.or_else(|| arrival(&self.control, &message));
         if let SparkGenericModuleMessage::Shutdown(token) = message {
             self.accept_shutdown(token);
         } else if self.control.is_past_draining() {
@@ -343,7 +345,7 @@ where
 
     fn give_back_the_rest(&mut self) {
         self.front.close();
-        while let Ok(message) = self.front.try_recv() {
+        while let Some(message) = self.front.try_recv() {
             if let SparkGenericModuleMessage::Shutdown(token) = message {
                 self.accept_shutdown(token);
             } else {
