@@ -34,7 +34,7 @@ async fn answer_to<E: ModuleError + Send + 'static>(make: fn() -> E) -> Reply {
 
 #[tokio::test]
 async fn each_failure_of_a_call_has_its_status() {
-    let table: [(fn() -> SparkChannelError, u16); 9] = [
+    let table: [(fn() -> SparkChannelError, u16); 10] = [
         (|| SparkChannelError::Closed, 502),
         (|| SparkChannelError::ReplyDropped, 502),
         (|| SparkChannelError::Cancelled, 502),
