@@ -13,6 +13,8 @@
 //! An end is clean only if the producer says so. Whatever else happens to it is the
 //! last item.
 
+mod sender;
+
 use std::{
     fmt,
     future::{Future, poll_fn},
@@ -26,17 +28,13 @@ use std::{
 };
 
 use futures_core::Stream;
-use tokio::{
-    sync::{
-        mpsc::{self, error::TrySendError},
-        oneshot,
-    },
-    time::Instant,
-};
+use tokio::{sync::mpsc, time::Instant};
 
+pub use self::sender::ReplyStreamSender;
+use self::sender::Shared;
 use crate::{
-    Refused, SparkChannelError, SparkGenericModuleDispatcher, Stage,
-    clock::Moment,
+    SparkChannelError, SparkGenericModuleDispatcher, Stage,
+    clock::{Clock, Moment},
     current,
     request::{Caller, Limit, Timer, earlier},
     run_loop::{panic_text, quietly},
@@ -96,17 +94,6 @@ pub struct ReplyStream<T, E = eyre::Report> {
     timer: Option<Pin<Box<Timer>>>,
 }
 
-/// The producer's end of a [`ReplyStream`].
-///
-/// It travels in a message; see
-/// [`request_stream`](SparkGenericModuleDispatcher::request_stream). The handler uses it
-/// while it runs, or keeps it and uses it later.
-pub struct ReplyStreamSender<T, E = eyre::Report> {
-    // Dropped before `items`: whoever finds no more items finds how they ended.
-    end: oneshot::Sender<Result<(), E>>,
-    items: mpsc::Sender<T>,
-}
-
 enum Source<T, E> {
     /// Not polled yet.
     Fresh(Start<E>, Items<T, E>),
@@ -122,8 +109,8 @@ enum Source<T, E> {
 /// What a producer sends: its items, and then how it ended, unless it just went away.
 struct Items<T, E> {
     received: mpsc::Receiver<T>,
-    end: oneshot::Receiver<Result<(), E>>,
-    /// What came from `end`.
+    shared: Arc<Shared<E>>,
+    /// How the producer said they ended.
     outcome: Option<Result<(), E>>,
     /// How the request ended, if not well: comes after what was sent before.
     failed: Option<E>,
@@ -226,12 +213,16 @@ where
         message: impl FnOnce(ReplyStreamSender<T, E>) -> M,
     ) -> ReplyStream<T, E> {
         let (items, received) = mpsc::channel(buffer.get());
-        let (end, ended) = oneshot::channel();
-        let message = message(ReplyStreamSender { end, items });
+        let shared = Arc::new(Shared::new());
+        let message = message(ReplyStreamSender::new(items, Arc::clone(&shared)));
+        let told = Arc::clone(&shared);
         let dispatcher = self.clone();
         let start: Start<E> = Box::new(move |limit, at_most| {
             let bound = earlier(at_most, Caller::of().inherited);
             let deadline = earlier(bound, limit.deadline(&dispatcher));
+            if let Some(deadline) = deadline {
+                told.tell_deadline(deadline);
+            }
             let running = async move {
                 let mut request = dispatcher.request(message);
                 if let Some(deadline) = deadline {
@@ -243,7 +234,7 @@ where
         });
         let items = Items {
             received,
-            end: ended,
+            shared,
             outcome: None,
             failed: None,
         };
@@ -283,10 +274,7 @@ impl<T, E> ReplyStream<T, E> {
     /// request was sent.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.limit = Limit::Timeout(timeout.into());
-        if let Source::Returned(_) = self.source {
-            let own = Moment::from_instant(Instant::now() + timeout);
-            self.deadline = earlier(self.deadline, Some(own));
-        }
+        self.bound_returned(Clock::Exact.deadline_in(timeout.into()));
         self
     }
 
@@ -295,21 +283,26 @@ impl<T, E> ReplyStream<T, E> {
     pub fn deadline(mut self, deadline: Instant) -> Self {
         let deadline = Moment::from_instant(deadline);
         self.limit = Limit::Deadline(deadline);
-        if let Source::Returned(_) = self.source {
-            self.deadline = earlier(self.deadline, Some(deadline));
-        }
+        self.bound_returned(deadline);
         self
     }
 
     /// Gives up at `deadline` at the latest: whichever is earlier of it and the limit
     /// there is anyway. As [`timeout`](Self::timeout) otherwise.
     pub fn at_most(mut self, deadline: Instant) -> Self {
-        let deadline = Some(Moment::from_instant(deadline));
-        self.at_most = earlier(self.at_most, deadline);
-        if let Source::Returned(_) = self.source {
-            self.deadline = earlier(self.deadline, deadline);
-        }
+        let deadline = Moment::from_instant(deadline);
+        self.at_most = earlier(self.at_most, Some(deadline));
+        self.bound_returned(deadline);
         self
+    }
+
+    /// The time of a reply that a handler has returned runs already.
+    fn bound_returned(&mut self, deadline: Moment) {
+        if let Source::Returned(_) = self.source {
+            self.deadline = earlier(self.deadline, Some(deadline));
+            // It may have been armed for a later one.
+            self.timer = None;
+        }
     }
 }
 
@@ -417,7 +410,12 @@ impl<T, E: From<SparkChannelError>> Source<T, E> {
         let stage = Stage::Running;
         let error = SparkChannelError::TimedOut { stage }.into();
         match self {
-            Self::Sent(_, items) => items.fail(error),
+            Self::Sent(_, items) => {
+                // If all of it is here, it waits for nobody but its reader.
+                if !items.have_ended() {
+                    items.fail(error);
+                }
+            }
             _ => *self = Self::Failed(error),
         }
     }
@@ -430,6 +428,8 @@ impl<T, E: From<SparkChannelError>> Source<T, E> {
                 polled.unwrap_or_else(|panic| {
                     let text = Arc::from(panic_text(&*panic));
                     quietly(|| drop(panic));
+                    // It may panic again, and the first panic is the one to report.
+                    quietly(|| *self = Self::Done);
                     Poll::Ready(Some(Err(SparkChannelError::Panicked { text }.into())))
                 })
             }
@@ -453,6 +453,14 @@ impl<T, E: From<SparkChannelError>> Items<T, E> {
         self.received.close();
     }
 
+    /// Whether the producer has said how its items ended, all of which have been sent then.
+    fn have_ended(&mut self) -> bool {
+        if self.outcome.is_none() {
+            self.outcome = self.shared.take_end();
+        }
+        self.outcome.is_some()
+    }
+
     /// The next item. While the request goes on, only it can tell that all is well: a
     /// handler may fail after its last item.
     fn poll_next(
@@ -460,12 +468,16 @@ impl<T, E: From<SparkChannelError>> Items<T, E> {
         request_goes_on: bool,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<T, E>>> {
-        if let Some(item) = ready!(self.received.poll_recv(cx)) {
+        let item = match self.failed {
+            None => ready!(self.received.poll_recv(cx)),
+            // Only what is there: a `send` that has a place and is not polled again would
+            // be waited for.
+            Some(_) => self.received.try_recv().ok(),
+        };
+        if let Some(item) = item {
             return Poll::Ready(Some(Ok(item)));
         }
-        if self.outcome.is_none() {
-            self.outcome = self.end.try_recv().ok();
-        }
+        self.have_ended();
         let outcome = match self.failed.take() {
             Some(error) => Some(Err(error)),
             None => self.outcome.take(),
@@ -480,79 +492,6 @@ impl<T, E: From<SparkChannelError>> Items<T, E> {
             None => Some(Err(SparkChannelError::ReplyDropped.into())),
         })
     }
-}
-
-// === impl ReplyStreamSender ===
-
-impl<T, E> ReplyStreamSender<T, E> {
-    /// Sends an item, waiting while the caller is a buffer behind.
-    ///
-    /// # Errors
-    ///
-    /// The item, with [`Cancelled`](SparkChannelError::Cancelled), once nobody waits for
-    /// it: the caller has dropped the stream, or its deadline has passed.
-    ///
-    /// # Cancel safety
-    ///
-    /// If the future is dropped before completing, the item was not sent.
-    pub async fn send(&self, item: T) -> Result<(), Refused<T>> {
-        let sent = self.items.send(item).await;
-        sent.map_err(|refused| refused_for(SparkChannelError::Cancelled, refused.0))
-    }
-
-    /// Sends an item now, or gives it back.
-    ///
-    /// # Errors
-    ///
-    /// The item, with [`Full`](SparkChannelError::Full) or
-    /// [`Cancelled`](SparkChannelError::Cancelled).
-    pub fn try_send(&self, item: T) -> Result<(), Refused<T>> {
-        self.items.try_send(item).map_err(|error| match error {
-            TrySendError::Full(item) => refused_for(SparkChannelError::Full, item),
-            TrySendError::Closed(item) => refused_for(SparkChannelError::Cancelled, item),
-        })
-    }
-
-    /// Completes when nobody waits for items any more.
-    ///
-    /// # Cancel safety
-    ///
-    /// Cancel safe.
-    pub async fn closed(&self) {
-        self.items.closed().await;
-    }
-
-    /// Whether nobody waits for items any more.
-    #[must_use]
-    pub fn is_closed(&self) -> bool {
-        self.items.is_closed()
-    }
-
-    /// Ends the stream: the reply is complete.
-    ///
-    /// A sender that is dropped otherwise ends it with
-    /// [`ReplyDropped`](SparkChannelError::ReplyDropped), or with what became of the
-    /// handler.
-    pub fn finish(self) {
-        let _ = self.end.send(Ok(()));
-    }
-
-    /// Ends the stream with an error, which comes after the items sent before.
-    pub fn fail(self, error: E) {
-        let _ = self.end.send(Err(error));
-    }
-}
-
-impl<T, E> fmt::Debug for ReplyStreamSender<T, E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ReplyStreamSender")
-            .field("closed", &self.is_closed())
-            .finish_non_exhaustive()
-    }
-}
-
-fn refused_for<T>(reason: SparkChannelError, message: T) -> Refused<T> {
-    Refused { message, reason }
 }
 
 const BUFFER: NonZeroUsize = NonZeroUsize::new(16).expect("not zero");

@@ -14,7 +14,7 @@ use spark_channel::{
 };
 use tokio::{sync::oneshot, time::Instant};
 
-use crate::support::{Gate, reason, within};
+use crate::support::{Gate, Runner, job, reason, within};
 
 mod support;
 
@@ -396,4 +396,138 @@ async fn a_stream_that_is_always_ready_ends_at_its_deadline_too() {
     let late = within(endless.next()).await.expect("not silent");
     assert_eq!(reason(late), timed_out(Stage::Running));
     assert!(within(endless.next()).await.is_none());
+}
+
+// --- at the deadline
+
+/// A stream of at most `buffer` items ahead that gives up after a second, and its sender.
+async fn sent(buffer: usize) -> (ReplyStream<u32>, Numbers) {
+    let (told, sender) = oneshot::channel();
+    let buffer = NonZeroUsize::new(buffer).expect("not zero");
+    let mut stream = counter()
+        .request_stream_buffered(buffer, |numbers| {
+            told.send(numbers).expect("received below");
+            Ask::Return(Returned::Numbers)
+        })
+        .timeout(SECOND);
+    let mut polled = tokio_test::task::spawn(&mut stream);
+    assert!(polled.poll_next().is_pending());
+    drop(polled);
+    (stream, within(sender).await.expect("made at once"))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_send_that_is_not_polled_again_does_not_hold_up_the_deadline() {
+    let (mut stream, sender) = sent(1).await;
+    let start = Instant::now();
+    sender.try_send(1).expect("there is room");
+    let mut waiting = tokio_test::task::spawn(sender.send(2));
+    assert!(waiting.poll().is_pending());
+    // The place that gets free is that of `waiting`.
+    assert!(within(stream.next()).await.expect("sent").is_ok());
+
+    let (items, error) = all(stream).await;
+
+    assert!(items.is_empty() && waiting.is_woken());
+    assert_eq!(
+        reason::<()>(Err(error.expect("late"))),
+        timed_out(Stage::Running)
+    );
+    assert_eq!(start.elapsed().as_secs(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_not_polled_holds_up_its_producer_until_the_deadline_only() {
+    let (_stream, sender) = sent(1).await;
+    let start = Instant::now();
+    within(sender.send(1)).await.expect("there is room");
+    assert!(!sender.is_closed());
+
+    let refused = within(sender.send(2)).await.expect_err("nobody reads");
+
+    assert_eq!(start.elapsed().as_secs(), 1);
+    assert_eq!(
+        (refused.message, refused.reason),
+        (2, SparkChannelError::Cancelled)
+    );
+    within(sender.closed()).await;
+    assert!(sender.is_closed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_asked_for_in_a_handler_ends_at_the_handlers_deadline() {
+    let (counter, runner) = (counter(), spawn_module(Runner));
+    let (told, last) = oneshot::channel();
+    let start = Instant::now();
+    let asked = job(async move {
+        // Kept by a module that has answered, and sets no limit of its own.
+        let mut stream = counter.request_stream(Ask::Watch);
+        let _ = told.send(stream.next().await);
+        Ok(0)
+    });
+
+    let dispatcher = runner.dispatcher();
+    let _ = within(dispatcher.request(asked).timeout(SECOND)).await;
+
+    let last = within(last).await.expect("told").expect("no silent end");
+    assert_eq!(reason(last), timed_out(Stage::Running));
+    assert_eq!(start.elapsed().as_secs(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reply_that_was_complete_in_time_may_be_read_later() {
+    let (mut stream, sender) = sent(3).await;
+    for number in 1..=3 {
+        sender.try_send(number).expect("there is room");
+    }
+    assert!(within(stream.next()).await.expect("sent").is_ok());
+    sender.finish();
+    // Long enough for the handler to answer.
+    tokio::time::sleep(SECOND / 2).await;
+
+    tokio::time::advance(2 * SECOND).await;
+
+    let (items, error) = all(stream).await;
+    assert_eq!(items, [2, 3]);
+    assert!(error.is_none(), "{error:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_returned_stream_may_be_given_any_limit_at_any_time() {
+    let never = || ReplyStream::<u32>::new(Odd(Returned::Never));
+    let start = Instant::now();
+    let mut later = never().timeout(Duration::MAX).timeout(5 * SECOND);
+    let mut polled = tokio_test::task::spawn(&mut later);
+    assert!(polled.poll_next().is_pending());
+    drop(polled);
+
+    let (_, error) = all(later.timeout(SECOND)).await;
+
+    assert_eq!(
+        reason::<()>(Err(error.expect("late"))),
+        timed_out(Stage::Running)
+    );
+    assert_eq!(start.elapsed().as_secs(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_returned_stream_that_panics_again_while_it_is_dropped_reports_the_first_panic() {
+    struct Worse;
+    impl Stream for Worse {
+        type Item = eyre::Result<u32>;
+        fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+            panic!("the first")
+        }
+    }
+    impl Drop for Worse {
+        fn drop(&mut self) {
+            panic!("the second");
+        }
+    }
+
+    let (_, error) = all(ReplyStream::new(Worse)).await;
+
+    let text = "the first".into();
+    let panicked = reason::<()>(Err(error.expect("it panicked")));
+    assert_eq!(panicked, SparkChannelError::Panicked { text });
 }
