@@ -14,16 +14,17 @@
 mod backlog;
 mod line;
 mod module;
+mod publishing;
 mod subscription;
 
 use std::{
     fmt,
     future::poll_fn,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, Waker, ready},
+    task::Waker,
 };
 
-use tokio::task::coop::poll_proceed;
+use tokio::time::timeout_at;
 
 pub use self::{
     backlog::Backlog,
@@ -31,11 +32,11 @@ pub use self::{
     subscription::{Subscription, SubscriptionEnd, SubscriptionStats},
 };
 use self::{
-    backlog::{Key, Put},
     line::Line,
+    publishing::{Attempt, Publishing},
     subscription::Subscriber,
 };
-use crate::{Refused, SparkChannelError};
+use crate::{Refused, SparkChannelError, Stage, current};
 
 /// Gives every event that is published to every subscriber: publish and subscribe
 /// inside a process.
@@ -124,30 +125,6 @@ struct State<T> {
     stats: TopicStats,
 }
 
-/// An event on its way: its place in the line, and the copies made so far.
-struct Publishing<'a, T> {
-    hub: &'a Hub<T>,
-    ticket: Option<u64>,
-    event: Option<T>,
-    /// Those the copies were made for.
-    subscribers: Arc<[Arc<Subscriber<T>>]>,
-    /// One per subscriber but the last, which gets the event itself.
-    copies: Vec<T>,
-    keys: Vec<Option<Key>>,
-}
-
-/// Wakes all of them when it is dropped, also by a panic.
-#[derive(Default)]
-struct WakeList(Vec<Waker>);
-
-enum Attempt {
-    Done(usize),
-    Closed,
-    /// The subscribers have changed.
-    Stale,
-    Waits,
-}
-
 // === impl Topic ===
 
 impl<T: Clone> Topic<T> {
@@ -179,13 +156,16 @@ impl<T: Clone> Topic<T> {
     /// behind publishers who wait for that. All subscribers get the event at the same
     /// moment, or none does. Without subscribers it is dropped.
     ///
+    /// Inside of a handler it waits no longer than the deadline of the request being handled.
+    ///
     /// A module that publishes to a topic it is subscribed to with such a backlog may
     /// wait for itself; a timeout around this bounds it. A future that has been polled
     /// and is then neither polled again nor dropped holds up the publishers behind it.
     ///
     /// # Errors
     ///
-    /// The event, with [`Closed`](SparkChannelError::Closed), if the topic is closed.
+    /// The event, with [`Closed`](SparkChannelError::Closed), if the topic is closed, or with
+    /// [`TimedOut`](SparkChannelError::TimedOut) at the deadline.
     ///
     /// # Panics
     ///
@@ -197,7 +177,15 @@ impl<T: Clone> Topic<T> {
     /// Cancel safe. If the future is dropped before completing, nobody has got the event.
     pub async fn publish(&self, event: T) -> Result<usize, Refused<T>> {
         let mut publishing = Publishing::new(self.hub(), event);
-        poll_fn(|cx| publishing.poll(cx)).await
+        let published = poll_fn(|cx| publishing.poll(cx));
+        let Some(deadline) = current::deadline() else {
+            return published.await;
+        };
+        let published = timeout_at(deadline, published).await;
+        published.unwrap_or_else(|_| {
+            let stage = Stage::NotAdmitted;
+            Err(publishing.give_back(SparkChannelError::TimedOut { stage }))
+        })
     }
 
     /// Publishes `event` now, or gives it back.
@@ -340,131 +328,6 @@ impl<T> State<T> {
             .filter(|other| !Arc::ptr_eq(other, subscriber))
             .map(Arc::clone)
             .collect();
-    }
-}
-
-// === impl Publishing ===
-
-impl<'a, T> Publishing<'a, T> {
-    fn new(hub: &'a Hub<T>, event: T) -> Self {
-        Self {
-            hub,
-            ticket: None,
-            event: Some(event),
-            subscribers: Arc::from([]),
-            copies: Vec::new(),
-            keys: Vec::new(),
-        }
-    }
-
-    fn give_back(&mut self, reason: SparkChannelError) -> Refused<T> {
-        let message = self.event.take().expect("not published yet");
-        Refused { message, reason }
-    }
-
-    /// Puts the event into all backlogs, if it is this publisher's turn and there is
-    /// room; waits in the line with `waker` otherwise.
-    fn attempt(&mut self, waker: Option<&Waker>) -> Attempt {
-        // Declared first, so dropped last: outside of the lock.
-        let mut evicted = Vec::new();
-        let mut to_wake = WakeList::default();
-        let mut state = self.hub.lock();
-        if state.closed {
-            return Attempt::Closed;
-        }
-        if !Arc::ptr_eq(&state.subscribers, &self.subscribers) {
-            return Attempt::Stale;
-        }
-        // Before it looks for room: who makes some wakes the head of the line.
-        let is_head = match waker {
-            Some(waker) => state.line.stand(&mut self.ticket, waker),
-            None => state.line.len() == 0,
-        };
-        let waits = waker.is_some();
-        if !is_head || !self.subscribers.iter().all(|one| one.has_room(waits)) {
-            return Attempt::Waits;
-        }
-        let Some(event) = self.event.take() else {
-            panic!("`publish` polled after it completed");
-        };
-        let events = self.copies.drain(..).chain([event]);
-        let offered = self.subscribers.iter().zip(self.keys.drain(..));
-        for ((subscriber, key), event) in offered.zip(events) {
-            let (put, waker) = subscriber.put(event, key, &mut evicted);
-            match put {
-                Put::Kept => {}
-                Put::Dropped => state.stats.dropped += 1,
-                Put::Conflated => state.stats.conflated += 1,
-                Put::TooSlow => {
-                    state.stats.dropped += 1;
-                    state.stats.disconnected += 1;
-                    tracing::warn!(topic = &*self.hub.name, "subscriber too slow, disconnected");
-                    state.remove(subscriber);
-                }
-            }
-            to_wake.0.extend(waker);
-        }
-        state.stats.published += 1;
-        state.stats.offered += self.subscribers.len() as u64;
-        to_wake.0.extend(state.line.leave(&mut self.ticket));
-        Attempt::Done(self.subscribers.len())
-    }
-}
-
-impl<T: Clone> Publishing<'_, T> {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Refused<T>>> {
-        // A publisher that never has to wait must not keep its task from yielding.
-        let budget = ready!(poll_proceed(cx));
-        loop {
-            self.prepare();
-            match self.attempt(Some(cx.waker())) {
-                Attempt::Stale => {}
-                Attempt::Waits => return Poll::Pending,
-                Attempt::Done(subscribers) => {
-                    budget.made_progress();
-                    return Poll::Ready(Ok(subscribers));
-                }
-                Attempt::Closed => {
-                    let closed = self.give_back(SparkChannelError::Closed);
-                    return Poll::Ready(Err(closed));
-                }
-            }
-        }
-    }
-
-    /// Makes the copies for those who are subscribed now.
-    fn prepare(&mut self) {
-        let subscribers = Arc::clone(&self.hub.lock().subscribers);
-        if Arc::ptr_eq(&subscribers, &self.subscribers) {
-            return;
-        }
-        let Some(event) = &self.event else {
-            return;
-        };
-        let copies = subscribers.len().saturating_sub(1);
-        self.copies.truncate(copies);
-        self.copies.resize_with(copies, || event.clone());
-        self.keys.clear();
-        let keys = subscribers.iter();
-        self.keys.extend(keys.map(|one| one.key_of(event)));
-        self.subscribers = subscribers;
-    }
-}
-
-impl<T> Drop for Publishing<'_, T> {
-    fn drop(&mut self) {
-        if self.ticket.is_some() {
-            let next = self.hub.lock().line.leave(&mut self.ticket);
-            wake(next);
-        }
-    }
-}
-
-// === impl WakeList ===
-
-impl Drop for WakeList {
-    fn drop(&mut self) {
-        self.0.drain(..).for_each(Waker::wake);
     }
 }
 

@@ -5,13 +5,18 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
+        mpsc,
     },
+    time::Duration,
 };
 
-use spark_channel::{Backlog, SparkChannelError, Stop, SubscriptionEnd, Topic, module};
+use spark_channel::{
+    Backlog, Detached, SparkChannelError, Stage, Stop, SubscriptionEnd, Topic, module,
+};
+use tokio::sync::oneshot;
 use tokio_test::{assert_pending, assert_ready, task};
 
-use crate::support::{Gate, within};
+use crate::support::{Gate, Runner, job, within};
 
 mod support;
 
@@ -272,6 +277,99 @@ fn a_clone_that_panics_reaches_nobody() {
     assert!(subscribers.iter_mut().all(|one| one.try_recv().is_some()));
 }
 
+#[test]
+fn an_event_may_use_its_topic_while_it_is_dropped() {
+    #[derive(Clone)]
+    struct Curious(Topic<Curious>);
+    impl Drop for Curious {
+        fn drop(&mut self) {
+            let _ = self.0.stats();
+        }
+    }
+    let (done, finished) = mpsc::sync_channel(1);
+    // If it hangs, it hangs for good.
+    std::thread::spawn(move || {
+        let topic = Topic::new("curious");
+        let mut offered = Vec::new();
+        offered.extend(topic.try_publish(Curious(topic.clone())).ok());
+        let latest = topic.subscribe(Backlog::drop_oldest(1));
+        let _oldest = topic.subscribe(Backlog::disconnect(1));
+        for _ in 0..2 {
+            offered.extend(topic.try_publish(Curious(topic.clone())).ok());
+        }
+        drop(latest);
+        let _ = done.send(offered);
+    });
+
+    let offered = finished.recv_timeout(Duration::from_secs(30));
+
+    assert_eq!(offered, Ok(vec![0, 2, 2]));
+}
+
+#[test]
+fn a_key_that_cannot_be_compared_fails_its_publisher_only() {
+    #[derive(PartialEq, Eq)]
+    struct Bad;
+    impl std::hash::Hash for Bad {
+        fn hash<H: std::hash::Hasher>(&self, _: &mut H) {
+            panic!("no hash");
+        }
+    }
+    let topic = topic();
+    let mut conflated = topic.subscribe(Backlog::conflate_by(2, |_: &u32| Bad));
+    let mut other = topic.subscribe(Backlog::wait(2));
+
+    let broken = std::panic::AssertUnwindSafe(|| topic.try_publish(1));
+    assert!(std::panic::catch_unwind(broken).is_err());
+
+    assert_eq!((conflated.try_recv(), other.try_recv()), (None, None));
+    drop(conflated);
+    assert_eq!(topic.try_publish(2).expect("open"), 1);
+    assert_eq!(other.try_recv(), Some(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_does_not_wait_to_publish_beyond_its_deadline() {
+    let topic = topic();
+    let mut slow = topic.subscribe(Backlog::wait(1));
+    publish(&topic, [1]);
+    let (told, result) = oneshot::channel();
+    let to = topic.clone();
+    let runner = module(Runner).spawn();
+    let dispatcher = runner.dispatcher();
+    let asked = dispatcher.request(job(async move {
+        let _ = told.send(to.publish(2).await.expect_err("no room in time"));
+        Ok(0)
+    }));
+
+    let timed_out = within(asked.timeout(Duration::from_secs(1))).await;
+
+    assert!(timed_out.is_err());
+    let refused = within(result).await.expect("told");
+    let stage = Stage::NotAdmitted;
+    assert_eq!(
+        (refused.message, refused.reason),
+        (2, SparkChannelError::TimedOut { stage })
+    );
+    assert_eq!(topic.stats().waiting, 0);
+    assert_eq!(received(&mut slow), [1]);
+}
+
+#[tokio::test]
+async fn a_subscription_is_a_stream_that_can_be_attached_to_a_module() {
+    let gate = Gate::opened();
+    let gated = module(gate.module()).spawn();
+    let topic = topic();
+    let attached = gated.attach(topic.subscribe(Backlog::wait(8)), |event| event.to_string());
+    publish(&topic, 1..=3);
+
+    topic.close();
+
+    assert_eq!(within(attached.wait()).await, Detached::Finished);
+    within(gated.shutdown(Stop::Drain)).await;
+    assert_eq!(gate.log.lines(), ["1", "2", "3", "stopped"]);
+}
+
 // --- modules
 
 #[tokio::test]
@@ -368,6 +466,39 @@ async fn an_event_that_makes_no_command_is_left_out() {
     within(module.shutdown(Stop::Drain)).await;
 
     assert_eq!(gate.log.lines(), ["0", "2", "stopped"]);
+}
+
+#[tokio::test]
+async fn who_never_has_to_wait_for_a_topic_lets_others_run() {
+    const ROUNDS: usize = 100_000;
+    let counted = Arc::new(AtomicUsize::new(0));
+    let count = |counted: &Arc<AtomicUsize>| counted.fetch_add(1, Ordering::Relaxed);
+    let publishing = {
+        let (topic, counted) = (topic(), Arc::clone(&counted));
+        async move {
+            for _ in 0..ROUNDS {
+                assert!(topic.publish(1).await.is_ok());
+                count(&counted);
+            }
+        }
+    };
+    let receiving = {
+        let (topic, counted) = (topic(), Arc::clone(&counted));
+        let mut subscription = topic.subscribe(Backlog::wait(1));
+        async move {
+            for _ in 0..ROUNDS {
+                publish(&topic, [1]);
+                assert!(subscription.recv().await.is_some());
+                count(&counted);
+            }
+        }
+    };
+
+    let tasks = [tokio::spawn(publishing), tokio::spawn(receiving)];
+    tokio::task::yield_now().await;
+
+    assert!((1..ROUNDS).contains(&counted.load(Ordering::Relaxed)));
+    tasks.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
 // --- threads

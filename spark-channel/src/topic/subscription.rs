@@ -3,10 +3,12 @@
 use std::{
     fmt,
     future::poll_fn,
+    pin::Pin,
     sync::{Arc, Mutex, MutexGuard},
     task::{Context, Poll, Waker, ready},
 };
 
+use futures_core::Stream;
 use tokio::task::coop::poll_proceed;
 
 use super::{
@@ -15,7 +17,7 @@ use super::{
     lock, wake,
 };
 
-/// Receives what is published to a [`Topic`](super::Topic).
+/// Receives what is published to a [`Topic`](super::Topic): a [`Stream`] of events.
 ///
 /// Dropping it unsubscribes: what waits is dropped, and publishers no longer wait for it.
 #[must_use = "dropping a subscription unsubscribes"]
@@ -101,7 +103,7 @@ impl<T> Subscription<T> {
         poll_fn(|cx| self.poll_recv(cx)).await
     }
 
-    /// Polls for the next event, as a stream would: only the last task that polled is
+    /// Polls for the next event, as the [`Stream`] does: only the last task that polled is
     /// woken.
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
         // A backlog that is never empty must not keep its task from yielding.
@@ -156,6 +158,14 @@ impl<T> Subscription<T> {
 
     pub(super) fn hub(&self) -> &Arc<Hub<T>> {
         &self.hub
+    }
+}
+
+impl<T> Stream for Subscription<T> {
+    type Item = T;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        self.poll_recv(cx)
     }
 }
 
