@@ -11,7 +11,7 @@ use std::{
 
 use futures_core::Stream;
 use tokio::{
-    task::JoinHandle,
+    task::{JoinHandle, coop::consume_budget},
     time::{Instant, sleep_until},
 };
 
@@ -145,6 +145,8 @@ where
         Attached::spawn(self, async move {
             let mut stream = pin!(stream);
             loop {
+                // A stream that is always ready must not keep its task from yielding.
+                consume_budget().await;
                 let next = poll_fn(|cx| stream.as_mut().poll_next(cx));
                 let item = match to.unless_over(next).await {
                     Some(Some(item)) => item,

@@ -50,7 +50,9 @@ use crate::{Durations, MessageStats, SparkGenericModuleDispatcher, Stats, contro
 ///
 /// Install the recorder first: as with all of `metrics`, what is published before there is
 /// one is lost, the descriptions among it. Counters are published as what has been added
-/// since the last time, so a restarted exporter or module does not set them back.
+/// since the last time, so a restarted module does not set them back. A second exporter for
+/// the same recorder adds again what the first has published: keep one, and
+/// [`run`](Self::run) it again.
 ///
 /// # Examples
 ///
@@ -160,7 +162,7 @@ impl MetricsExporter {
         state.sources.retain_mut(|source| {
             let name = &source.control.name;
             // Before the counts are read: whoever has ended counts no more.
-            let has_ended = source.has_ended();
+            let has_ended = source.control.has_ended();
             let stats = (source.read)().unwrap_or_else(|| source.control.stats(0));
             count(name, &source.published, &stats);
             source.published = stats;
@@ -216,16 +218,6 @@ impl fmt::Debug for MetricsExporter {
         let state = self.lock();
         let names = state.sources.iter().map(|source| &source.control.name);
         f.debug_list().entries(names).finish()
-    }
-}
-
-// === impl Source ===
-
-impl Source {
-    /// Whether the module has ended, or its task was aborted and nobody has it any more.
-    fn has_ended(&self) -> bool {
-        // The other one is that of the weak dispatcher.
-        self.control.has_ended() || Arc::strong_count(&self.control) == 2
     }
 }
 

@@ -101,8 +101,9 @@ where
     /// every run of a program built the same way. One replica has many keys; for a
     /// module per key see [`keyed`](crate::keyed()).
     ///
-    /// The queues behind the mailbox share their room here: a key in demand holds up
-    /// the messages of other replicas only once all the room is taken. `key_of` runs
+    /// The queues behind the mailbox share their room here, the places of messages being
+    /// handled included: a key in demand holds up the messages of other replicas only once
+    /// all the room is taken. `key_of` runs
     /// on the pool's task, once per message, and should be quick. If it panics, its
     /// caller gets [`Panicked`](crate::SparkChannelError::Panicked), and the pool goes on.
     ///
@@ -157,7 +158,8 @@ where
     ///
     /// All replicas see all commands in the same order, and a request finds every
     /// command handled that was accepted before it: replicas whose state is
-    /// changed by commands only all give the same answers.
+    /// changed by commands only all give the same answers, until one panics and is replaced by
+    /// a new one, which has seen nothing.
     ///
     /// A replica that is full holds up all of them, because it has to get every
     /// command. In [`Stats`](crate::Stats) a command counts once, as what the first

@@ -11,7 +11,10 @@ use std::{
 };
 
 use futures_core::Stream;
-use spark_channel::{Detached, NativeHandler, Stop, StopReason, Tick, module, spawn_module};
+use spark_channel::{
+    Detached, NativeHandler, SparkGenericModuleDispatcher, Stop, StopReason, Tick, module,
+    spawn_module,
+};
 use tokio::{
     sync::{Semaphore, mpsc},
     time::{Instant, advance},
@@ -347,4 +350,24 @@ async fn a_stream_or_a_closure_that_panics_ends_only_itself() {
     assert_eq!(source.alive.strong_count(), 0);
     let handled = within(gated.dispatcher().request("still here")).await;
     assert_eq!(handled.expect("handled"), "still here");
+}
+
+#[tokio::test]
+async fn a_stream_that_is_always_ready_lets_others_run() {
+    struct Always;
+    impl Stream for Always {
+        type Item = ();
+        fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<()>> {
+            Poll::Ready(Some(()))
+        }
+    }
+    // Room for more than any stream sends at a time.
+    let (sender, mailbox) = mpsc::channel(100_000);
+    let dispatcher = SparkGenericModuleDispatcher::<(), ()>::new(sender);
+
+    let stream = dispatcher.downgrade().attach(Always, |()| ());
+    tokio::task::yield_now().await;
+
+    assert!(!mailbox.is_empty() && mailbox.len() < 10_000);
+    assert_eq!(within(stream.detach()).await, Detached::Aborted);
 }

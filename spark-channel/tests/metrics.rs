@@ -152,6 +152,26 @@ async fn an_exporter_does_not_keep_a_module_alive() {
     assert_eq!(format!("{exporter:?}"), "[]");
 }
 
+#[test]
+fn a_module_whose_runtime_has_ended_is_forgotten() {
+    let recording = Recording::new();
+    let exporter = MetricsExporter::new();
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let dispatcher = runtime.block_on(async {
+        let handle = module(Runner).name("cut off").spawn();
+        exporter.watch(&handle.dispatcher());
+        handle.dispatcher()
+    });
+    drop(runtime);
+
+    check(
+        &recording.published(&exporter),
+        &[("running{cut off}", 0.0)],
+    );
+    assert_eq!(format!("{exporter:?}"), "[]");
+    drop(dispatcher);
+}
+
 #[tokio::test(start_paused = true)]
 async fn modules_of_one_name_are_added_up() {
     let recording = Recording::new();

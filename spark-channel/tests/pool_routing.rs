@@ -263,6 +263,29 @@ async fn a_request_to_a_broadcast_pool_is_answered_by_one_replica_after_the_comm
 }
 
 #[tokio::test]
+async fn each_replica_gives_back_its_copies_and_one_of_them_what_is_in_the_mailbox() {
+    let gates = [Gate::closed(), Gate::closed()];
+    let module = behind(&gates).capacity(2).broadcast().spawn();
+    let dispatcher = module.dispatcher();
+    for message in ["handled", "copied", "left", "left"] {
+        within(dispatcher.command(message)).await.expect("room");
+    }
+    gates[0].entered().await;
+    gates[1].entered().await;
+    assert_eq!(module.stats().depth, 4);
+
+    module.stop(Stop::AfterCurrent);
+    gates.iter().for_each(Gate::open);
+    let stats = within(module.wait()).await.stats;
+
+    let lines = lines(&gates).concat();
+    let given_back = |what: &str| lines.iter().filter(|line| *line == what).count();
+    assert_eq!(given_back("undelivered copied"), 2);
+    assert_eq!(given_back("undelivered left"), 2);
+    assert_eq!((stats.handled, stats.undelivered, stats.copies), (1, 3, 2));
+}
+
+#[tokio::test]
 async fn what_a_copy_comes_to_is_not_the_commands_fate() {
     let gates = [Gate::opened(), Gate::opened()];
     let module = behind(&gates)
@@ -346,6 +369,28 @@ async fn what_waits_is_bounded_by_twice_the_capacity() {
         assert_eq!(report.stats.handled, accepted);
         assert!(report.stats.high_water >= 6, "{report:?}");
     }
+}
+
+#[tokio::test]
+async fn what_waits_for_one_key_is_bounded_by_the_room_of_all_replicas() {
+    let gates = [Gate::closed(), Gate::closed(), Gate::closed()];
+    let module = behind(&gates).capacity(6).by_key(|_| 0).spawn();
+    let dispatcher = module.dispatcher();
+
+    let mut accepted = 0;
+    while accepted < 6 + 6 + 3 {
+        accepted += u64::from(dispatcher.try_command("a").is_ok());
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..9 {
+        assert!(dispatcher.try_command("a").is_err());
+        tokio::task::yield_now().await;
+    }
+
+    assert_eq!(module.stats().depth, 6 + 6 + 2);
+    gates.iter().for_each(Gate::open);
+    let report = within(module.shutdown(Stop::Drain)).await;
+    assert_eq!(report.stats.handled, accepted);
 }
 
 #[tokio::test]

@@ -171,3 +171,22 @@ fn a_test_that_fails_by_itself_says_why() {
 
     panic!("the test's own panic");
 }
+
+#[test]
+#[should_panic(expected = "module `Gated`: aborted with all it had accepted")]
+fn a_module_that_was_aborted_fails_the_test() {
+    let audit = Audit::new();
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .expect("a runtime")
+    };
+    runtime().block_on(async {
+        let module = spawn_module(Gate::closed().module());
+        audit.watch(&module);
+        module.dispatcher().try_command("lost").expect("room");
+    });
+
+    runtime().block_on(audit.finish());
+}

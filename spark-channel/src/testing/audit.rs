@@ -13,13 +13,14 @@ use std::{
 
 use tokio::time::{Instant, sleep};
 
-use crate::{ModuleHandle, Report, Stats, Stop, control::Control};
+use crate::{ModuleHandle, Report, Stats, Stop, StopReason, control::Control};
 
 /// Fails a test whose modules panicked, lost messages, or do not end.
 ///
 /// It watches modules by their handles and takes reports. At the end every module must
-/// have ended, each message accounted for, with exactly as many panics, dead letters,
-/// interrupted handlers and dropped messages as were [expected](Expected); by default none.
+/// have ended, with exactly as many panics, dead letters, interrupted handlers and dropped
+/// messages as were [expected](Expected), by default none; and not because it was aborted
+/// or blocked its thread, which leaves messages unaccounted for.
 ///
 /// [`finish`](Self::finish) stops what still runs, and then looks. An audit that is
 /// dropped without it looks at once, so that it cannot be forgotten. Clones are the same
@@ -182,7 +183,7 @@ impl Audit {
 
     /// Takes the report of a module to which `expected` is to have happened.
     pub fn check_expecting(&self, report: &Report, expected: Expected) {
-        let found = expected.compare(&report.stats);
+        let found = expected.compare(&report.stats, Some(report.reason));
         lock(&self.books.findings).extend(found.map(|found| finding(&report.module, &found)));
     }
 
@@ -240,7 +241,8 @@ impl Books {
         let mut findings = lock(&self.findings).clone();
         for watched in &*lock(&self.watched) {
             let stats = (watched.stats)();
-            let mut found = watched.expected.compare(&stats);
+            let reason = watched.control.ending.report().map(|report| report.reason);
+            let mut found = watched.expected.compare(&stats, reason);
             if !watched.control.has_ended() {
                 let still = format!(
                     "has not ended, a handler may be pending, {} messages wait",
@@ -306,8 +308,8 @@ impl Expected {
         self
     }
 
-    fn compare(self, stats: &Stats) -> Option<String> {
-        let differences: Vec<_> = [
+    fn compare(self, stats: &Stats, reason: Option<StopReason>) -> Option<String> {
+        let mut differences: Vec<_> = [
             ("panics", stats.panics, self.panics),
             (
                 "dead letters",
@@ -321,6 +323,11 @@ impl Expected {
         .filter(|(_, seen, expected)| seen != expected)
         .map(|(what, seen, expected)| format!("{seen} {what} ({expected} expected)"))
         .collect();
+        differences.extend(match reason {
+            Some(StopReason::Aborted) => Some("aborted with all it had accepted".to_owned()),
+            Some(StopReason::Unresponsive) => Some("did not respond to its stop".to_owned()),
+            _ => None,
+        });
         (!differences.is_empty()).then(|| differences.join(", "))
     }
 }

@@ -289,6 +289,9 @@ where
     }
 
     /// Steps until `waiting` is answered, or a handler is pending.
+    ///
+    /// One that an earlier step has answered is [`Answered`](Asked::Answered), also when its
+    /// handler panicked: that step said so.
     pub fn resume(&mut self, waiting: WaitingOf<H>) -> Asked<H::Response, H::Error> {
         let Waiting(mut reply) = waiting;
         let mut step = None;

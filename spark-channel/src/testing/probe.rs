@@ -245,7 +245,8 @@ impl<M, R, E, C> Probe<M, R, E, C> {
     /// # Panics
     ///
     /// Panics if a message was sent that was not expected, and if a request was not
-    /// answered. A request whose caller has gone is not to be answered.
+    /// answered. A request whose caller has gone is not to be answered: its reply is
+    /// dropped before.
     #[track_caller]
     pub fn finish(mut self) {
         self.receiver.close();
