@@ -231,7 +231,7 @@ where
             }
             Poll::Pending => {
                 if let (Some(edge), Some(control)) = (&*this.edge, dispatcher.control())
-                    && let Err(reason) = edge.wait_for_room(control, cx.waker())
+                    && let Err(reason) = edge.look(control, cx.waker())
                 {
                     return Poll::Ready(Err(dispatcher.refuse(reason, ()).reason));
                 }

@@ -225,25 +225,6 @@ impl<T> Classes<T> {
         })
     }
 
-    /// What `find` finds of the queued messages, with what they can be
-    /// [removed](Self::remove) by. It runs under the lock.
-    fn find<U>(&self, find: impl Fn(&T) -> Option<U>) -> Vec<(u64, U)> {
-        let state = self.state();
-        let entries = state.queue.entries();
-        entries
-            .filter_map(|(number, message)| Some((number, find(message)?)))
-            .collect()
-    }
-
-    /// Takes a message that [`find`](Self::find) found, if it is still there.
-    fn remove(&self, number: u64) -> Option<T> {
-        let (message, wake) = self.state().queue.remove(number)?;
-        if let Some(wake) = wake {
-            wake.wake();
-        }
-        Some(message)
-    }
-
     fn close(&self) {
         let wake = {
             let mut state = self.state();

@@ -1,12 +1,12 @@
 //! Many commands at once: places in the mailbox are taken several at a time.
 
-use std::{fmt, future::Future};
+use std::{fmt, future::Future, pin::pin};
 
 use tokio::sync::mpsc::{PermitIterator, error::TrySendError};
 
 use crate::{
-    Refused, SparkChannelError, SparkGenericModuleDispatcher, SparkGenericModuleMessage, Stage,
-    current, deadlock, dispatcher::Envelope,
+    Refused, SparkChannelError, SparkGenericModuleDispatcher, SparkGenericModuleMessage, current,
+    dispatcher::Envelope,
 };
 
 /// A batch of commands of which not all were accepted.
@@ -118,17 +118,8 @@ impl<M, R, C, E> SparkGenericModuleDispatcher<M, R, C, E> {
             // Its own handler would wait for itself.
             return self.try_admit_up_to(messages);
         }
-        let reserving = self.sender.reserve_many(messages);
-        let reserving = deadlock::wait_for_room(self.control(), reserving);
-        let reserved = match current::deadline() {
-            None => reserving.await,
-            Some(deadline) => tokio::time::timeout_at(deadline, reserving)
-                .await
-                .map_err(|_| SparkChannelError::TimedOut {
-                    stage: Stage::NotAdmitted,
-                })?,
-        };
-        reserved?.map_err(|_| self.closed_reason())
+        let reserving = pin!(self.sender.reserve_many(messages));
+        Box::pin(self.room(reserving)).await
     }
 
     /// Places for this many messages or fewer, but not none, if there are any now.

@@ -11,13 +11,16 @@
 //!
 //! A reader-writer module waits as its reads do, each for itself. A request that one of
 //! them handles waits for what that read waits for. One that is queued waits for nothing
-//! while reads may start, and for all of them once a message is to run alone; so
-//! the module looks again, for each request it has, when that begins.
+//! while reads may start, and for all of them once a message is to run alone, or for one
+//! of them if no more may run; so the module looks again when that begins, and
+//! [refuses](refusal) what it finds.
+
+mod refusal;
 
 use std::{
     collections::HashSet,
     future::{Future, poll_fn},
-    pin::pin,
+    pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering, fence},
@@ -25,6 +28,7 @@ use std::{
     task::{Poll, Waker},
 };
 
+pub(crate) use self::refusal::{refuse_one_if_all_wait, refuse_what_reads_wait_for};
 use crate::{
     SparkChannelError,
     control::{Control, Slot},
@@ -62,13 +66,24 @@ struct List {
     edges: Vec<Wait>,
 }
 
-#[derive(Clone)]
 struct Wait {
     number: u64,
     callee: Arc<Control>,
     asker: SlotId,
     /// Which of the callee's reads handles the request, once one does.
     handled_by: Option<SlotId>,
+    /// Why it is in vain.
+    refusal: Option<SparkChannelError>,
+    /// Who is to be told so.
+    waker: Option<Waker>,
+}
+
+/// What a walk sees of a wait.
+struct Seen {
+    number: u64,
+    callee: Arc<Control>,
+    handled_by: Option<SlotId>,
+    is_refused: bool,
 }
 
 /// A module that a walk has come to.
@@ -84,15 +99,12 @@ struct Step {
 /// A handler that runs, told by the address of its slot from those beside it.
 type SlotId = usize;
 
+/// The names of modules that wait, each for the next one.
+pub(crate) type Path = Arc<[Arc<str>]>;
+
 /// A published wait, until it is dropped. The request has one and the message that
 /// travels may have its twin: whichever is dropped first ends the wait.
 pub(crate) struct Edge {
-    from: Arc<Control>,
-    number: u64,
-}
-
-/// A wait that somebody else publishes, to look at.
-pub(crate) struct Published {
     from: Arc<Control>,
     number: u64,
 }
@@ -123,17 +135,16 @@ pub(crate) fn wait_for(callee: &Arc<Control>) -> Result<Option<Edge>, SparkChann
 /// [`WouldDeadlock`](SparkChannelError::WouldDeadlock), also if the circle closes later.
 pub(crate) async fn wait_for_room<P: Future>(
     callee: Option<&Arc<Control>>,
-    place: P,
+    // Pinned by whoever calls: as an argument it would be held twice.
+    mut place: Pin<&mut P>,
 ) -> Result<P::Output, SparkChannelError> {
     let edge = callee.map(wait_for).transpose()?.flatten();
-    let mut place = pin!(place);
     poll_fn(|cx| {
-        // What makes the circle may have made room as well: the module takes all it has.
         if let Poll::Ready(place) = place.as_mut().poll(cx) {
             return Poll::Ready(Ok(place));
         }
         match (&edge, callee) {
-            (Some(edge), Some(callee)) => match edge.wait_for_room(callee, cx.waker()) {
+            (Some(edge), Some(callee)) => match edge.look(callee, cx.waker()) {
                 Ok(()) => Poll::Pending,
                 Err(reason) => Poll::Ready(Err(reason)),
             },
@@ -170,7 +181,7 @@ fn slot_id(slot: &Slot) -> SlotId {
 
 /// The names from `end` through `start` and on, round to `end`, if a request to `start`
 /// waits for the handler of `end` that is `asker`.
-fn path(start: &Arc<Control>, end: &Arc<Control>, asker: SlotId) -> Option<Arc<[Arc<str>]>> {
+fn path(start: &Arc<Control>, end: &Arc<Control>, asker: SlotId) -> Option<Path> {
     if !Arc::ptr_eq(start, end) {
         // Between the edge that was published and the look at others': of two that close a
         // circle together, at least one sees the other.
@@ -203,6 +214,7 @@ fn walk(start: &Arc<Control>, end: &Arc<Control>, asker: SlotId) -> Option<Vec<S
     let mut at = 0;
     while at < seen.len() {
         let here = &seen[at].0;
+        here.wake_if_full();
         if Arc::ptr_eq(&here.module, end) && here.waits_for(asker) {
             let mut steps = Vec::new();
             let mut back = Some(at);
@@ -240,14 +252,24 @@ impl Step {
 
     fn next(&self) -> Vec<Self> {
         let waits = self.module.waits.of(|slot| self.waits_for(slot));
-        waits
-            .into_iter()
-            .map(|wait| Self {
-                module: wait.callee,
-                handler: wait.handled_by,
-                by: Some((Arc::clone(&self.module), wait.number)),
-            })
-            .collect()
+        waits.into_iter().map(|wait| self.by_way_of(wait)).collect()
+    }
+
+    fn by_way_of(&self, wait: Seen) -> Self {
+        Self {
+            module: wait.callee,
+            handler: wait.handled_by,
+            by: Some((Arc::clone(&self.module), wait.number)),
+        }
+    }
+
+    /// Has a reader-writer module find out for itself whether all of its reads wait.
+    fn wake_if_full(&self) {
+        if let (None, Some(readers)) = (self.handler, &self.module.readers)
+            && readers.are_full()
+        {
+            self.module.slots[0].wake();
+        }
     }
 
     /// Whether the wait that led here is there, and still for what it was for.
@@ -274,6 +296,8 @@ impl Waits {
             callee: Arc::clone(callee),
             asker,
             handled_by: None,
+            refusal: None,
+            waker: None,
         });
         self.any.store(true, Ordering::Release);
         number
@@ -295,10 +319,18 @@ impl Waits {
     }
 
     /// Whom those handlers wait for that are `wanted`.
-    fn of(&self, wanted: impl Fn(SlotId) -> bool) -> Vec<Wait> {
+    fn of(&self, wanted: impl Fn(SlotId) -> bool) -> Vec<Seen> {
         let list = self.lock();
         let edges = list.iter().flat_map(|list| &list.edges);
-        edges.filter(|edge| wanted(edge.asker)).cloned().collect()
+        edges
+            .filter(|edge| wanted(edge.asker))
+            .map(|edge| Seen {
+                number: edge.number,
+                callee: Arc::clone(&edge.callee),
+                handled_by: edge.handled_by,
+                is_refused: edge.refusal.is_some(),
+            })
+            .collect()
     }
 
     /// Whether the handlers that run wait, directly or through others, for a module that
@@ -307,7 +339,7 @@ impl Waits {
     pub(crate) fn reach(&self, wanted: impl Fn(&Control) -> bool) -> bool {
         let mut known = HashSet::new();
         let mut ahead = self.of(|_| true);
-        while let Some(Wait {
+        while let Some(Seen {
             callee: here,
             handled_by,
             ..
@@ -381,65 +413,11 @@ impl Edge {
             number: self.number,
         }
     }
-
-    /// Looks again for a circle while the request waits for room at `callee`, and wakes
-    /// `waker` to look once more when reads may not start there any more.
-    ///
-    /// # Errors
-    ///
-    /// [`WouldDeadlock`](SparkChannelError::WouldDeadlock).
-    pub(crate) fn wait_for_room(
-        &self,
-        callee: &Arc<Control>,
-        waker: &Waker,
-    ) -> Result<(), SparkChannelError> {
-        if let Some(readers) = &callee.readers {
-            readers.register(waker);
-            if let Some(path) = self.closes_circle(callee) {
-                return Err(SparkChannelError::WouldDeadlock { path });
-            }
-        }
-        Ok(())
-    }
-
-    /// As [`Published::closes_circle`].
-    pub(crate) fn closes_circle(&self, callee: &Arc<Control>) -> Option<Arc<[Arc<str>]>> {
-        self.published().closes_circle(callee)
-    }
-
-    /// The same wait, to be looked at while the message that has this may be elsewhere.
-    pub(crate) fn published(&self) -> Published {
-        Published {
-            from: Arc::clone(&self.from),
-            number: self.number,
-        }
-    }
-
-    /// Notes which of the callee's reads the request waits for from now on.
-    #[cold]
-    pub(crate) fn is_handled_by(&self, slot: &Slot) {
-        self.from
-            .waits
-            .with(self.number, |wait| wait.handled_by = Some(slot_id(slot)));
-    }
 }
 
 impl Drop for Edge {
     fn drop(&mut self) {
         self.from.waits.remove(self.number);
-    }
-}
-
-// === impl Published ===
-
-impl Published {
-    /// Looks again for a circle: `callee` is no longer [open](Control::is_open).
-    pub(crate) fn closes_circle(&self, callee: &Arc<Control>) -> Option<Arc<[Arc<str>]>> {
-        if self.from.deadlocks != Deadlocks::Error {
-            return None;
-        }
-        let asker = self.from.waits.with(self.number, |wait| wait.asker)?;
-        path(callee, &self.from, asker)
     }
 }
 

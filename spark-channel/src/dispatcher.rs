@@ -2,7 +2,13 @@
 
 mod classified;
 
-use std::{fmt, future::Future, sync::Arc};
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
+};
 
 use tokio::sync::mpsc::{self, Permit, error::TrySendError};
 
@@ -13,7 +19,7 @@ use crate::{
     control::Control,
     current, deadlock,
     direct::DirectCalls,
-    request::{Admission, Admitted},
+    request::{Admission, Admitted, Timer},
 };
 
 /// The caller's end of a module: cheap to clone, and to share between tasks.
@@ -170,7 +176,8 @@ impl<M, R, C, E> SparkGenericModuleDispatcher<M, R, C, E> {
                     permit.send(SparkGenericModuleMessage::Command(command));
                     Ok(())
                 }
-                Err(reason) => self.command_later(reason, command).await,
+                // Boxed, as a request's wait for room is: only who has to wait pays for it.
+                Err(reason) => Box::pin(self.command_later(reason, command)).await,
             }
         }
     }
@@ -351,24 +358,39 @@ impl<M, R, C, E> SparkGenericModuleDispatcher<M, R, C, E> {
         if reason != SparkChannelError::Full || own_handler {
             return Err(self.refuse(reason, command));
         }
-        let reserving = deadlock::wait_for_room(self.control.as_ref(), self.sender.reserve());
-        let reserved = match current::deadline() {
-            None => Ok(reserving.await),
-            Some(deadline) => tokio::time::timeout_at(deadline, reserving).await,
-        };
-        match reserved {
-            Ok(Ok(Ok(permit))) => {
+        let reserving = pin!(self.sender.reserve());
+        match self.room(reserving).await {
+            Ok(permit) => {
                 self.note_arrival();
                 permit.send(SparkGenericModuleMessage::Command(command));
                 Ok(())
             }
-            Ok(Ok(Err(_))) => Err(self.refuse(self.closed_reason(), command)),
-            Ok(Err(reason)) => Err(self.refuse(reason, command)),
-            Err(_) => {
-                let stage = Stage::NotAdmitted;
-                Err(self.refuse(SparkChannelError::TimedOut { stage }, command))
-            }
+            Err(reason) => Err(self.refuse(reason, command)),
         }
+    }
+
+    /// What `reserving` comes to for a command, which a handler waits for no longer than its
+    /// deadline.
+    pub(crate) async fn room<T, Closed>(
+        &self,
+        // Pinned by whoever calls: as an argument it would be held twice.
+        reserving: Pin<&mut impl Future<Output = Result<T, Closed>>>,
+    ) -> Result<T, SparkChannelError> {
+        let mut room = pin!(deadlock::wait_for_room(self.control(), reserving));
+        let mut timer = pin!(Timer::Off);
+        let deadline = current::inherited_deadline();
+        poll_fn(|cx| {
+            if let Poll::Ready(reserved) = room.as_mut().poll(cx)? {
+                return Poll::Ready(reserved.map_err(|_| self.closed_reason()));
+            }
+            let Some(deadline) = deadline else {
+                return Poll::Pending;
+            };
+            let stage = Stage::NotAdmitted;
+            let late = timer.as_mut().poll_at(deadline, cx);
+            late.map(|()| Err(SparkChannelError::TimedOut { stage }))
+        })
+        .await
     }
 }
 

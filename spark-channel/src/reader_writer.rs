@@ -36,9 +36,10 @@ pub enum Access {
 ///
 /// A read may ask its own module for another read. What could never be answered is
 /// refused with [`WouldDeadlock`](SparkChannelError::WouldDeadlock): a write asked for from
-/// within a read, a read that is behind a waiting write, and anything asked for from
-/// within a write. Reads that all wait for reads of their own, as many as the bound
-/// allows, end at their deadlines only.
+/// within a read, a read that is behind a waiting write, anything asked for from within a
+/// write, and one of the reads that are asked for by as many reads as the bound allows, all
+/// of which wait. (Where reads of several modules take up each other's bounds, nobody sees it;
+/// they end at their deadlines.)
 ///
 /// # Examples
 ///

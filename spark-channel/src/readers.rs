@@ -5,17 +5,13 @@
 //! 1. A read runs at a desk. What `started` holds for its desk is written as the module's own
 //!    `Slot::running` is, with the same fence and the same count of starts, and means
 //!    the same; see [`control`](crate::control).
-//! 2. The module writes `phase` before it takes `waiting`; a request goes into `waiting`
-//!    before it looks at `phase`, through the search for a circle. So one of the two sees
-//!    the other.
+//! 2. The module writes `phase` before it looks for requests to refuse; a handler publishes
+//!    its wait before it looks at `phase`, in its search for a circle. Both go
+//!    through the lock of the same list of waits, so one of the two sees the other.
 
 use std::{
     num::NonZeroUsize,
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
-    },
-    task::Waker,
+    sync::atomic::{AtomicU8, AtomicU64, Ordering},
 };
 
 use crate::callback::Stamp;
@@ -25,9 +21,6 @@ pub(crate) struct Readers {
     /// module's own slot.
     started: Box<[AtomicU64]>,
     phase: AtomicU8,
-    /// Requests, made by handlers, that wait for room in the mailbox.
-    waiting: Mutex<Vec<Waker>>,
-    any_waiting: AtomicBool,
 }
 
 /// What the module is at.
@@ -36,6 +29,8 @@ pub(crate) enum Phase {
     /// A write, a command or a hook runs, or nothing.
     Alone,
     Reading,
+    /// As many reads run as may, and what is next waits for one of them.
+    Full,
     /// Reads run, and a message that is to run alone waits for them.
     Awaited,
 }
@@ -47,8 +42,6 @@ impl Readers {
         Self {
             started: (1..at_once.get()).map(|_| AtomicU64::new(0)).collect(),
             phase: AtomicU8::new(Phase::Alone as u8),
-            waiting: Mutex::default(),
-            any_waiting: AtomicBool::new(false),
         }
     }
 
@@ -68,44 +61,22 @@ impl Readers {
         self.started.iter().any(is_call)
     }
 
-    /// Whether a read asked for now may start beside those that run.
+    /// Whether a read asked for now may start before all those that run have ended.
     pub(crate) fn are_open(&self) -> bool {
-        self.at_once() > 1 && self.phase.load(Ordering::Relaxed) == Phase::Reading as u8
+        self.at_once() > 1 && (self.is(Phase::Reading) || self.is(Phase::Full))
+    }
+
+    /// Whether a read asked for now waits for one of those that run.
+    pub(crate) fn are_full(&self) -> bool {
+        self.is(Phase::Full)
     }
 
     #[inline]
     pub(crate) fn enter(&self, phase: Phase) {
         self.phase.store(phase as u8, Ordering::Relaxed);
-        match phase {
-            Phase::Awaited => self.wake_waiting(),
-            // Nobody depends on it: only lest those that have gone are kept.
-            Phase::Alone if self.any_waiting.load(Ordering::Relaxed) => self.wake_waiting(),
-            Phase::Alone | Phase::Reading => {}
-        }
     }
 
-    /// Wakes `waker` when the [phase](Self::enter) may have changed.
-    #[cold]
-    pub(crate) fn register(&self, waker: &Waker) {
-        let mut waiting = self.waiting();
-        if !waiting.iter().any(|known| known.will_wake(waker)) {
-            waiting.push(waker.clone());
-        }
-        self.any_waiting.store(true, Ordering::Relaxed);
-    }
-
-    #[cold]
-    fn wake_waiting(&self) {
-        let waiting = {
-            let mut waiting = self.waiting();
-            self.any_waiting.store(false, Ordering::Relaxed);
-            std::mem::take(&mut *waiting)
-        };
-        waiting.into_iter().for_each(Waker::wake);
-    }
-
-    fn waiting(&self) -> MutexGuard<'_, Vec<Waker>> {
-        // Nothing that can panic runs under it but an allocation; a poisoned one is whole.
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn is(&self, phase: Phase) -> bool {
+        self.phase.load(Ordering::Relaxed) == phase as u8
     }
 }

@@ -261,12 +261,11 @@ impl<T, E: From<SparkChannelError>> Reply<T, E> {
         &mut self,
         other: &'a SparkGenericModuleDispatcher<M, T, C, E>,
     ) -> Result<Permit<'a, Envelope<M, T, C, E>>, SparkChannelError> {
-        let reserving = deadlock::wait_for_room(other.control(), other.sender.reserve());
-        let mut reserving = pin!(reserving);
-        poll_fn(|cx| match reserving.as_mut().poll(cx) {
-            Poll::Ready(Ok(Ok(permit))) => Poll::Ready(Ok(permit)),
-            Poll::Ready(Ok(Err(_))) => Poll::Ready(Err(other.closed_reason())),
-            Poll::Ready(Err(reason)) => Poll::Ready(Err(reason)),
+        let reserving = pin!(other.sender.reserve());
+        let mut room = pin!(deadlock::wait_for_room(other.control(), reserving));
+        poll_fn(|cx| match room.as_mut().poll(cx)? {
+            Poll::Ready(Ok(permit)) => Poll::Ready(Ok(permit)),
+            Poll::Ready(Err(_)) => Poll::Ready(Err(other.closed_reason())),
             Poll::Pending => self
                 .sender
                 .poll_closed(cx)

@@ -286,7 +286,7 @@ where
             unreachable!("called only with a place to wait for");
         };
         let waits = match (&*this.edge, dispatcher.control()) {
-            (Some(edge), Some(control)) => edge.wait_for_room(control, cx.waker()),
+            (Some(edge), Some(control)) => edge.look(control, cx.waker()),
             _ => Ok(()),
         };
         let admitted = waits.map(|()| admission.as_mut().poll(cx));
@@ -379,6 +379,14 @@ where
             *this.reply = None;
             *this.edge = None;
             return Poll::Ready(answer.unwrap_or_else(|()| Err(reply_dropped())));
+        }
+        if let (Some(edge), Some(control)) = (&*this.edge, this.dispatcher.control())
+            && let Err(reason) = edge.look(control, cx.waker())
+        {
+            // In this order: the module finds its refusal, or the caller gone.
+            *this.reply = None;
+            *this.edge = None;
+            return Poll::Ready(Err(reason.into()));
         }
         let Some(deadline) = *this.deadline else {
             return Poll::Pending;

@@ -202,6 +202,21 @@ where
         }
     }
 
+    /// Ends what the module has refused after it had accepted it.
+    fn take_refusals(self: Pin<&mut Self>, cx: &Context<'_>) {
+        let this = self.project();
+        let Some(control) = this.dispatcher.control() else {
+            return;
+        };
+        for call in &mut *this.in_flight {
+            if let InFlight::Sent(_, _, Some(edge)) = call
+                && let Err(reason) = edge.look(control, cx.waker())
+            {
+                *call = InFlight::Refused(reason);
+            }
+        }
+    }
+
     /// Sends what there is room for, or calls the module directly as long as nothing is in
     /// flight. Whether anything is now that was not.
     fn send(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> bool {
@@ -215,6 +230,7 @@ where
         let this = self.as_mut().project();
         let dispatcher = *this.dispatcher;
         let caller = Caller::of();
+        let refused = |reason| InFlight::Refused(dispatcher.refuse(reason, ()).reason);
         while *this.stage == Progress::Sending && this.in_flight.len() < *this.in_flight_max {
             // The iterator and the conversion are the caller's own code.
             let Some(message) = this.messages.next() else {
@@ -224,8 +240,7 @@ where
             let mut edge = match caller.wait(dispatcher) {
                 Ok(edge) => edge,
                 Err(reason) => {
-                    let reason = dispatcher.refuse(reason, ()).reason;
-                    this.in_flight.push_back(InFlight::Refused(reason));
+                    this.in_flight.push_back(refused(reason));
                     continue;
                 }
             };
@@ -280,8 +295,7 @@ where
                     return self.poll_admission(cx).is_ready() || sent;
                 }
                 Err(reason) => {
-                    let reason = dispatcher.refuse(reason, ()).reason;
-                    this.in_flight.push_back(InFlight::Refused(reason));
+                    this.in_flight.push_back(refused(reason));
                     continue;
                 }
             };
@@ -292,13 +306,19 @@ where
                 let Some(message) = next.take().or_else(more) else {
                     break;
                 };
-                // The first has looked for a circle; none has closed since.
+                // The first has looked for a circle; one may have closed since.
                 let edge = edge
                     .take()
-                    .or_else(|| caller.wait(dispatcher).ok().flatten());
-                let (stamp, reply) =
-                    request::send(dispatcher, permit, message, *this.deadline, edge.as_ref());
-                this.in_flight.push_back(InFlight::Sent(stamp, reply, edge));
+                    .map_or_else(|| caller.wait(dispatcher), |edge| Ok(Some(edge)));
+                this.in_flight.push_back(match edge {
+                    Ok(edge) => {
+                        let (deadline, wait) = (*this.deadline, edge.as_ref());
+                        let (stamp, reply) =
+                            request::send(dispatcher, permit, message, deadline, wait);
+                        InFlight::Sent(stamp, reply, edge)
+                    }
+                    Err(reason) => refused(reason),
+                });
                 sent = true;
             }
         }
@@ -314,7 +334,7 @@ where
             unreachable!("called only with a message that waits");
         };
         if let (Some(edge), Some(control)) = (edge, dispatcher.control())
-            && let Err(reason) = edge.wait_for_room(control, cx.waker())
+            && let Err(reason) = edge.look(control, cx.waker())
         {
             *this.waiting = None;
             let reason = dispatcher.refuse(reason, ()).reason;
@@ -408,6 +428,7 @@ where
             Progress::Done => panic!("`RequestAll` polled after it completed"),
         }
         loop {
+            self.as_mut().take_refusals(cx);
             self.as_mut().take_answers();
             if self.as_mut().send(cx) {
                 // As a single request does: most modules will have answered when this

@@ -22,7 +22,8 @@ pub struct Stats {
     pub interrupted: u64,
     /// Requests answered [`ShuttingDown`](crate::SparkChannelError::ShuttingDown), or, by a
     /// [reader-writer module](crate::ReaderWriterHandler) that had accepted them,
-    /// [`WouldDeadlock`](crate::SparkChannelError::WouldDeadlock), or, by a
+    /// [`WouldDeadlock`](crate::SparkChannelError::WouldDeadlock) (unless their askers, who
+    /// learn it at once, had gone before their turn), or, by a
     /// [keyed set](crate::keyed()), [`Unavailable`](crate::SparkChannelError::Unavailable).
     pub returned: u64,
     /// Commands handed to the handler's `undelivered` when the module stopped, or,

@@ -73,11 +73,6 @@ impl Timings {
         lock(&self.arrivals).pop_front()
     }
 
-    /// Forgets the arrival of a message with this many before it.
-    pub(crate) fn forget_arrival(&self, before: usize) {
-        lock(&self.arrivals).remove(before);
-    }
-
     /// The part of one more worker.
     pub(crate) fn stopwatch<M>(self: &Arc<Self>, name_of: NameOf<M>) -> Stopwatch<M> {
         let mut book = lock(&self.book);
@@ -118,10 +113,6 @@ impl<M> Stopwatch<M> {
     /// When the message received next was accepted.
     pub(crate) fn take_arrival(&self) -> Option<Instant> {
         self.timings.take_arrival()
-    }
-
-    pub(crate) fn forget_arrival(&self, before: usize) {
-        self.timings.forget_arrival(before);
     }
 
     /// Notes that the handler of `message` begins at `desk`, where none runs. Naming it may

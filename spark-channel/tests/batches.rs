@@ -119,6 +119,64 @@ async fn no_more_requests_are_on_their_way_than_allowed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_more_requests_are_on_their_way_than_the_mailbox_holds() {
+    let gate = Gate::closed();
+    let module = module(gate.module()).capacity(2).spawn();
+    let asked_for = Cell::new(0);
+    let messages = ["a"; 9]
+        .into_iter()
+        .inspect(|_| asked_for.set(asked_for.get() + 1));
+    let dispatcher = module.dispatcher();
+
+    let mut batch = queued(
+        dispatcher
+            .request_all(messages)
+            .in_flight_max(NonZeroUsize::MAX),
+    );
+    gate.entered().await;
+    assert!(batch.poll().is_pending());
+
+    // There is room again, but one of the two is being handled.
+    assert_eq!((asked_for.get(), module.stats().depth), (2, 1));
+    gate.open();
+    assert_eq!(within(batch).await.len(), 9);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_waited_for_room_until_the_limit_has_a_result_too() {
+    let gate = Gate::closed();
+    let module = module(gate.module()).capacity(1).spawn();
+    let dispatcher = module.dispatcher();
+    dispatcher.try_command("running").expect("room");
+    gate.entered().await;
+    dispatcher.try_command("queued").expect("room");
+
+    let answers = within(dispatcher.request_all(["a", "b"]).timeout(SECOND)).await;
+
+    let stage = Stage::NotAdmitted;
+    let reasons: Vec<_> = answers.into_iter().map(reason).collect();
+    assert_eq!(reasons, vec![SparkChannelError::TimedOut { stage }; 2]);
+    assert_eq!(module.stats().rejected, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_inherits_the_deadline_of_the_handler_that_sends_it() {
+    let gate = Gate::closed();
+    let hangs = spawn_module(gate.module()).dispatcher();
+    let asking = spawn_module(Runner).dispatcher();
+    let (told, count) = oneshot::channel();
+    let asked = asking.request(job(async move {
+        let answers = hangs.request_all(["a", "b"]).await;
+        let _ = told.send(answers.iter().filter(|answer| answer.is_err()).count());
+        Ok(0)
+    }));
+
+    assert!(within(asked.timeout(SECOND)).await.is_err());
+
+    assert_eq!(within(count).await.expect("told"), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_batch_waits_for_room_that_others_take() {
     let gate = Gate::closed();
     let module = module(gate.module()).capacity(2).spawn();
@@ -261,6 +319,24 @@ async fn a_batch_of_commands_waits_for_room_and_keeps_its_order() {
         within(seen).await.expect("stopped"),
         (0..50).collect::<Vec<_>>()
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_of_commands_waits_for_half_of_the_mailbox_at_most() {
+    let gate = Gate::closed();
+    let module = module(gate.module()).capacity(4).spawn();
+    let dispatcher = module.dispatcher();
+    for command in ["running", "one", "two"] {
+        within(dispatcher.command(command)).await.expect("room");
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(module.stats().depth, 2);
+
+    let sending = queued(dispatcher.command_all(["three", "four", "five", "six"]));
+
+    assert_eq!(module.stats().depth, 4);
+    gate.open();
+    assert_eq!(within(sending).await.expect("all accepted"), 4);
 }
 
 #[tokio::test(start_paused = true)]

@@ -86,6 +86,29 @@ async fn circles_of_two_and_three_get_the_path_directly_called_or_not() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_batch_of_commands_that_waits_for_room_closes_a_circle_as_one_command_does() {
+    let (a, b) = (named("a").spawn(), named("b").capacity(1).spawn());
+    let (to_a, to_b, gate) = (a.dispatcher(), b.dispatcher(), Gate::closed());
+    let (held, full) = (gate.clone(), to_b.clone());
+    let asked = queued(to_a.request(job(async move {
+        held.wait().await?;
+        let nothing = || job(async { Ok(0) });
+        let sent = full.command_all((0..9).map(|_| nothing())).await;
+        let refused = sent.expect_err("b waits for a");
+        assert_eq!(refused.accepted + refused.messages.len(), 9);
+        Err(refused.reason.into())
+    })));
+    gate.entered().await;
+    let back = to_a.clone();
+    let asking = queued(to_b.request(job(async move { back.request(job(async { Ok(2) })).await })));
+    yield_now().await;
+    gate.open();
+
+    assert_eq!(path_of(reason(within(asked).await)), "a b a");
+    assert_eq!(within(asking).await.expect("a goes on"), 2);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_racing_circles_at_least_one_request_fails_and_none_hangs() {
     const ROUNDS: usize = 200;

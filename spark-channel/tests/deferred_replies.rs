@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use spark_channel::{
-    NativeHandler, Refused, Reply, SparkChannelError, SparkGenericModuleDispatcher, Stage, Stop,
-    module, spawn_module,
+    Deadlocks, NativeHandler, Refused, Reply, SparkChannelError, SparkGenericModuleDispatcher,
+    Stage, Stop, module, spawn_module,
 };
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 
 use crate::support::{Gate, Runner, job, queued, reason, within};
 
@@ -194,6 +197,37 @@ async fn a_deadline_that_passes_before_there_is_room_is_told_and_nothing_is_sent
         SparkChannelError::TimedOut { stage }
     );
     assert_eq!(gated.stats().rejected, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_late_already_is_not_made_though_there_is_room() {
+    let gated = spawn_module(Gate::opened().module());
+
+    let late = gated.dispatcher();
+    let late = late
+        .ask_with(|_: Reply<u64>| -> String { unreachable!("it is too late for it") })
+        .deadline(Instant::now());
+
+    assert!(reason(within(late).await).never_started());
+    assert_eq!((gated.stats().depth, gated.stats().rejected), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_made_in_a_handler_inherits_its_deadline() {
+    let (desk, mut replies) = desk();
+    let desk = spawn_module(desk).dispatcher();
+    let start = Instant::now();
+    let asking = spawn_module(Runner);
+    let dispatcher = asking.dispatcher();
+    let asks = job(async move { desk.ask_with(Question::Ask).await });
+    let asked = queued(dispatcher.request(asks).timeout(Duration::from_secs(4)));
+
+    let mut reply = next(&mut replies).await;
+
+    let left = reply.deadline().expect("inherited") - start;
+    assert!(left.abs_diff(Duration::from_secs(4)) < Duration::from_millis(1));
+    assert!(within(asked).await.is_err());
+    within(reply.closed()).await;
 }
 
 #[tokio::test]
@@ -425,6 +459,27 @@ async fn forwarding_waits_for_room_as_long_as_the_caller_waits() {
     assert_eq!(wrapper.message, 2);
     let _ = wrapper.sender.send(Ok(7));
     assert_eq!(within(patient).await.expect("answered"), 7);
+}
+
+#[tokio::test]
+async fn a_handler_does_not_wait_to_forward_into_its_own_mailbox() {
+    for deadlocks in [Deadlocks::Error, Deadlocks::Off] {
+        let runner = module(Runner).deadlocks(deadlocks).capacity(1).spawn();
+        let dispatcher = runner.dispatcher();
+        let own = dispatcher.clone();
+        let asked = job(async move {
+            let full = own.try_command(job(async { Ok(0) }));
+            assert!(full.is_ok());
+            let (slot, answer) = oneshot::channel();
+            let reply = Reply::from(slot);
+            reply.forward_to(&own, job(async { Ok(1) })).await;
+            answer.await?
+        });
+
+        let refused = within(dispatcher.request(asked)).await;
+
+        assert_eq!(reason(refused), SparkChannelError::Full);
+    }
 }
 
 #[tokio::test]

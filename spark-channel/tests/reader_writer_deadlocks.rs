@@ -1,12 +1,15 @@
 //! A reader-writer module asked from within: what can be answered is, and what never could
 //! be fails with the path.
 
-use std::time::Duration;
+use std::{pin::Pin, time::Duration};
 
-use reading::{Handle, Message, describe, doing, pass, read, settle, subject, write};
-use spark_channel::{Access, Class, SparkChannelError, Stop};
-use support::{Gate, queued, reason, within};
-use tokio::time::Instant;
+use proptest::{collection::vec, prelude::*};
+use reading::{
+    Dispatcher, Handle, Message, Subject, describe, doing, pass, read, settle, subject, write,
+};
+use spark_channel::{Access, Class, Reply, SparkChannelError, Stop, module};
+use support::{Gate, Log, queued, reason, within};
+use tokio::{runtime::Builder, sync::oneshot, task::yield_now, time::Instant};
 
 #[path = "support/reading.rs"]
 mod reading;
@@ -260,4 +263,344 @@ fn path(error: &SparkChannelError) -> Vec<&str> {
 
 fn is_deadlock(error: &SparkChannelError) -> bool {
     path(error) == ["subject", "subject"]
+}
+
+/// Sends `message` in some way that waits for room.
+type Sending = fn(Dispatcher, Message) -> Pin<Box<dyn Future<Output = SparkChannelError> + Send>>;
+
+#[tokio::test(start_paused = true)]
+async fn whatever_waits_for_room_sees_a_circle_that_others_close() {
+    check_waiting_for_room(|to, message| {
+        Box::pin(async move { reason(to.request(message).await) })
+    })
+    .await;
+    check_waiting_for_room(|to, message| {
+        Box::pin(async move { to.command(message).await.expect_err("no room").reason })
+    })
+    .await;
+    check_waiting_for_room(|to, message| {
+        Box::pin(async move { to.command_all([message]).await.expect_err("no room").reason })
+    })
+    .await;
+    check_waiting_for_room(|to, message| {
+        Box::pin(async move {
+            let asked = to.ask_with(|_: Reply<()>| message).await;
+            reason(asked)
+        })
+    })
+    .await;
+    check_waiting_for_room(|to, message| {
+        Box::pin(async move {
+            let (slot, answer) = oneshot::channel();
+            Reply::from(slot).forward_to(&to, message).await;
+            reason(answer.await.expect("answered"))
+        })
+    })
+    .await;
+    #[cfg(feature = "tower")]
+    check_waiting_for_room(|to, message| {
+        use tower::{Service, ServiceExt};
+        Box::pin(async move {
+            let mut service = to.service();
+            reason(service.ready().await.expect("open").call(message).await)
+        })
+    })
+    .await;
+}
+
+/// A read of `a` waits for `b`, whose handler waits for room at `a`. Not in vain, as
+/// long as reads end and make room; but then a write stands before it that waits for the
+/// first read.
+async fn check_waiting_for_room(send: Sending) {
+    let (a, b) = (
+        subject().name("a").readers(2).capacity(1).spawn(),
+        subject().name("b").spawn(),
+    );
+    let (to_a, to_b) = (a.dispatcher(), b.dispatcher());
+    let (in_b, other) = (Gate::closed(), Gate::closed());
+    let (back, held) = (to_a.clone(), in_b.clone());
+    let waits_for_room = doing(Access::Write, async move {
+        pass(&held, "in b").await;
+        let refused = send(back, answer(Access::Write)).await;
+        Ok(path(&refused).join(" "))
+    });
+    let first = doing(
+        Access::Read,
+        async move { to_b.request(waits_for_room).await },
+    );
+    let first = queued(to_a.request(first));
+    in_b.entered().await;
+    let in_order = |message| {
+        let to_a = to_a.clone();
+        tokio::spawn(queued(async move { to_a.request(message).await }))
+    };
+    let mut behind = vec![in_order(read(&other, "second"))];
+    other.entered().await;
+    // The bound is reached: this one, and all behind it, wait.
+    behind.push(in_order(read(&other, "third")));
+    behind.extend((0..9).map(|_| in_order(answer(Access::Write))));
+    settle().await;
+
+    in_b.open();
+    settle().await;
+    other.open();
+
+    assert_eq!(within(first).await.unwrap(), "b a b");
+    for call in behind {
+        within(call).await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_circle_is_seen_however_many_messages_it_is_behind() {
+    let a = subject().name("a").capacity(4).spawn();
+    let b = subject().name("b").spawn();
+    let (dispatcher, gate) = (a.dispatcher(), Gate::closed());
+    let send = |message| {
+        let dispatcher = dispatcher.clone();
+        tokio::spawn(queued(async move { dispatcher.request(message).await }))
+    };
+    // While this one waits, the module looks at whatever it is sent.
+    let (to_b, held) = (b.dispatcher(), write(&gate, "held"));
+    let first = send(doing(Access::Read, async move { to_b.request(held).await }));
+    gate.entered().await;
+    let own = dispatcher.clone();
+    let nested = doing(Access::Read, async move {
+        own.request(answer(Access::Read)).await
+    });
+    let mut others = vec![first, send(answer(Access::Write))];
+    settle().await;
+    let nested = send(nested);
+    settle().await;
+    for access in [Access::Write, Access::Read, Access::Read] {
+        others.push(send(answer(access)));
+        settle().await;
+    }
+    others.extend([(); 2].map(|()| send(answer(Access::Read))));
+    settle().await;
+
+    gate.open();
+
+    assert_eq!(path(&reason(within(nested).await.unwrap())), ["a", "a"]);
+    for call in others {
+        within(call).await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_reads_that_all_wait_for_reads_of_their_own_one_is_refused_and_the_others_go_on() {
+    for capacity in [1, 64] {
+        let module = subject().readers(3).capacity(capacity).spawn();
+        let dispatcher = module.dispatcher();
+        let gate = Gate::closed();
+        let asking: Vec<_> = (0..3)
+            .map(|_| {
+                let (own, held) = (dispatcher.clone(), gate.clone());
+                let (outer, inner) = (dispatcher.clone(), answer(Access::Read));
+                let asking = doing(Access::Read, async move {
+                    pass(&held, "asking").await;
+                    own.request(inner).await
+                });
+                tokio::spawn(queued(async move { outer.request(asking).await }))
+            })
+            .collect();
+        for _ in 0..3 {
+            gate.entered().await;
+        }
+        gate.open();
+        let mut refused = 0;
+        for call in asking {
+            if let Err(error) = within(call).await.unwrap() {
+                assert!(is_deadlock(&reason::<()>(Err(error))));
+                refused += 1;
+            }
+        }
+        assert_eq!(refused, 1);
+        assert_eq!(module.shutdown(Stop::Drain).await.stats.handled, 5);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn reads_that_all_wait_through_another_module_are_seen_when_the_last_one_does() {
+    let a = subject().name("a").readers(2).spawn();
+    let b = subject().name("b").spawn();
+    let dispatcher = a.dispatcher();
+    let gate = Gate::closed();
+    let (to_a, held) = (a.dispatcher(), gate.clone());
+    let back = doing(Access::Write, async move {
+        pass(&held, "back").await;
+        to_a.request(answer(Access::Read)).await
+    });
+    let through_b = queued(dispatcher.request(asks(&b, Access::Read, back)));
+    gate.entered().await;
+    let own = queued(dispatcher.request(asks(&a, Access::Read, answer(Access::Read))));
+    settle().await;
+
+    gate.open();
+
+    let refused = [within(through_b).await, within(own).await]
+        .into_iter()
+        .filter_map(Result::err);
+    let refused: Vec<_> = refused.map(|error| reason::<()>(Err(error))).collect();
+    assert_eq!(refused.len(), 1, "{refused:?}");
+    assert!(path(&refused[0]).contains(&"a"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_made_together_are_refused_one_by_one() {
+    let module = subject().spawn();
+    let (dispatcher, own) = (module.dispatcher(), module.dispatcher());
+    let asking = doing(Access::Read, async move {
+        let messages = [Access::Read, Access::Write, Access::Read].map(answer);
+        let answers = own.request_all(messages).await;
+        let refused = answers
+            .into_iter()
+            .map(|answer| answer.err().map(|e| reason::<()>(Err(e))));
+        Ok(format!(
+            "{:?}",
+            refused
+                .map(|error| error.is_some_and(|e| is_deadlock(&e)))
+                .collect::<Vec<_>>()
+        ))
+    });
+
+    let answers = within(dispatcher.request(asking)).await.unwrap();
+
+    // The first one starts before the write is seen.
+    assert_eq!(answers, "[false, true, true]");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_that_has_ended_no_longer_waits_for_what_it_gave_to_a_task() {
+    let [a, b] = ["a", "b"].map(|name| subject().name(name).spawn());
+    let (gate, to_b) = (Gate::closed(), b.dispatcher());
+    let (to_a, held) = (a.dispatcher(), gate.clone());
+    let asks_back = doing(Access::Write, async move {
+        pass(&held, "back").await;
+        to_a.request(answer(Access::Write)).await
+    });
+    let (given, taken) = oneshot::channel();
+    let gives = doing(Access::Read, async move {
+        let mut call = queued(async move { to_b.request(asks_back).await });
+        assert!(call.poll().is_pending());
+        let _ = given.send(call);
+        Ok(String::new())
+    });
+    within(a.dispatcher().request(gives)).await.unwrap();
+    let Ok(call) = within(taken).await else {
+        panic!("given");
+    };
+    gate.entered().await;
+
+    gate.open();
+
+    assert_eq!(within(call).await.unwrap(), "");
+}
+
+// --- laws
+
+/// What a handler asks for, one after the other, before it ends.
+#[derive(Clone, Debug)]
+struct Tree {
+    /// Of the reader-writer module, or of the one beside it.
+    own: bool,
+    access: Access,
+    asks: Vec<Tree>,
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 1_000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn whatever_handlers_ask_for_everybody_is_answered(asked in asked()) {
+        let mut runtime = Builder::new_current_thread();
+        let runtime = runtime.enable_time().start_paused(true).build().expect("a runtime");
+        runtime.block_on(all_are_answered(asked));
+    }
+
+    #[test]
+    fn whatever_handlers_ask_for_everybody_is_answered_on_several_threads(asked in asked()) {
+        let mut runtime = Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(2).enable_time().build().expect("a runtime");
+        runtime.block_on(all_are_answered(asked));
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Asked {
+    readers: usize,
+    capacities: [usize; 2],
+    trees: Vec<Tree>,
+}
+
+async fn all_are_answered(asked: Asked) {
+    let own = subject().name("own").readers(asked.readers);
+    let own = own.capacity(asked.capacities[0]).spawn();
+    let other = module(Subject {
+        log: Log::default(),
+    });
+    let other = other.name("other").capacity(asked.capacities[1]).spawn();
+    let modules = [own.dispatcher(), other.dispatcher()];
+    let asking: Vec<_> = asked
+        .trees
+        .into_iter()
+        .map(|tree| tokio::spawn(ask(tree, modules.clone())))
+        .collect();
+    for call in asking {
+        within(call).await.unwrap();
+    }
+    drop(modules);
+    let reports = [
+        own.shutdown(Stop::Drain).await,
+        other.shutdown(Stop::Drain).await,
+    ];
+    for stats in reports.map(|report| report.stats) {
+        let known = stats.handled + stats.abandoned + stats.returned;
+        assert_eq!((stats.accounted(), stats.panics), (known, 0));
+    }
+}
+
+/// Asks, and never minds what for.
+fn ask(tree: Tree, modules: [Dispatcher; 2]) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    Box::pin(async move {
+        let to = modules[usize::from(!tree.own)].clone();
+        let message = doing(tree.access, async move {
+            for next in tree.asks {
+                yield_now().await;
+                ask(next, modules.clone()).await;
+            }
+            Ok(String::new())
+        });
+        let _ = to.request(message).await;
+    })
+}
+
+fn tree() -> impl Strategy<Value = Tree> {
+    let access = || prop_oneof![3 => Just(Access::Read), 1 => Just(Access::Write)];
+    let leaf = (any::<bool>(), access()).prop_map(|(own, access)| Tree {
+        own,
+        access,
+        asks: Vec::new(),
+    });
+    leaf.prop_recursive(3, 12, 3, move |inner| {
+        (any::<bool>(), access(), vec(inner, 0..3)).prop_map(|(own, access, asks)| Tree {
+            own,
+            access,
+            asks,
+        })
+    })
+}
+
+fn asked() -> impl Strategy<Value = Asked> {
+    (1..4_usize, [1..5_usize, 1..5_usize], vec(tree(), 1..14)).prop_map(
+        |(readers, capacities, trees)| Asked {
+            readers,
+            capacities,
+            trees,
+        },
+    )
 }

@@ -271,23 +271,6 @@ impl<T> Queue<T> {
         self.pop_front(line)
     }
 
-    /// Every entry, with its number.
-    pub(super) fn entries(&self) -> impl Iterator<Item = (u64, &T)> {
-        let entries = self.lines.iter().flat_map(|line| &line.entries);
-        entries.map(|entry| (entry.number, &entry.message))
-    }
-
-    /// Takes the entry of this number, wherever it stands.
-    pub(super) fn remove(&mut self, number: u64) -> Option<(T, Option<Waker>)> {
-        for line in &mut self.lines {
-            if let Some(entry) = line.remove(number) {
-                self.len -= 1;
-                return Some((entry.message, line.promise()));
-            }
-        }
-        None
-    }
-
     /// Accepts nothing any more; returns those to wake who wait for room.
     pub(super) fn close(&mut self) -> Vec<Waker> {
         self.closed = true;
@@ -432,18 +415,6 @@ impl<T> Line<T> {
 
     fn pop(&mut self) -> Option<Entry<T>> {
         let entry = self.entries.pop_front()?;
-        if let Some(key) = entry.key {
-            self.keys.remove(&key);
-        }
-        Some(entry)
-    }
-
-    fn remove(&mut self, number: u64) -> Option<Entry<T>> {
-        let index = self
-            .entries
-            .binary_search_by_key(&number, |entry| entry.number)
-            .ok()?;
-        let entry = self.entries.remove(index)?;
         if let Some(key) = entry.key {
             self.keys.remove(&key);
         }

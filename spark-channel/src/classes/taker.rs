@@ -93,17 +93,6 @@ impl<T> Taker<T> {
         Some(Taken::new(popped, left))
     }
 
-    /// What `find` finds of the queued messages, with what they can be
-    /// [removed](Self::remove) by. It runs under a lock, and no user code in it.
-    pub(crate) fn find<U>(&self, find: impl Fn(&T) -> Option<U>) -> Vec<(u64, U)> {
-        self.classes.find(find)
-    }
-
-    /// Takes a message that [`find`](Self::find) found, if it is still there.
-    pub(crate) fn remove(&self, number: u64) -> Option<T> {
-        self.classes.remove(number)
-    }
-
     /// Waits no more, though nothing was taken.
     pub(crate) fn leave(&mut self) {
         if self.was_woken() {

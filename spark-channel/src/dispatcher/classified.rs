@@ -1,12 +1,14 @@
 //! Commands to a module with classes.
 
-use tokio::{task::consume_budget, time::timeout_at};
+use std::pin::pin;
+
+use tokio::task::consume_budget;
 
 use super::SparkGenericModuleDispatcher;
 use crate::{
-    Class, ClassStats, Refused, SparkChannelError, SparkGenericModuleMessage, Stage,
+    Class, ClassStats, Refused, SparkChannelError, SparkGenericModuleMessage,
     classes::{Intake, Unaccepted},
-    current, deadlock,
+    current,
 };
 
 // === impl SparkGenericModuleDispatcher ===
@@ -37,21 +39,12 @@ impl<M, R, C, E> SparkGenericModuleDispatcher<M, R, C, E> {
             // It would wait for itself.
             return Err(self.refuse(SparkChannelError::Full, command));
         }
-        let room = deadlock::wait_for_room(self.control.as_ref(), intake.classes.room(line));
-        let room = match current::deadline() {
-            None => Ok(room.await),
-            Some(deadline) => timeout_at(deadline, room).await,
-        };
-        match room {
-            Ok(Ok(Ok(place))) => place
+        let room = pin!(intake.classes.room(line));
+        match self.room(room).await {
+            Ok(place) => place
                 .fill(SparkGenericModuleMessage::Command(command), class.key)
                 .map_err(|command| self.refuse(self.closed_reason(), command.into_inner())),
-            Ok(Ok(Err(()))) => Err(self.refuse(self.closed_reason(), command)),
-            Ok(Err(reason)) => Err(self.refuse(reason, command)),
-            Err(_) => {
-                let stage = Stage::NotAdmitted;
-                Err(self.refuse(SparkChannelError::TimedOut { stage }, command))
-            }
+            Err(reason) => Err(self.refuse(reason, command)),
         }
     }
 

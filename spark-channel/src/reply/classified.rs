@@ -32,12 +32,11 @@ impl<T, E: From<SparkChannelError>> Reply<T, E> {
             Err(Unaccepted::Wait(mut envelope, line))
                 if !other.control().is_some_and(current::is_inside) =>
             {
-                let room = deadlock::wait_for_room(other.control(), intake.classes.room(line));
-                let mut room = pin!(room);
-                let place = poll_fn(|cx| match room.as_mut().poll(cx) {
-                    Poll::Ready(Ok(Ok(place))) => Poll::Ready(Ok(place)),
-                    Poll::Ready(Ok(Err(()))) => Poll::Ready(Err(other.closed_reason())),
-                    Poll::Ready(Err(reason)) => Poll::Ready(Err(reason)),
+                let room = pin!(intake.classes.room(line));
+                let mut room = pin!(deadlock::wait_for_room(other.control(), room));
+                let place = poll_fn(|cx| match room.as_mut().poll(cx)? {
+                    Poll::Ready(Ok(place)) => Poll::Ready(Ok(place)),
+                    Poll::Ready(Err(())) => Poll::Ready(Err(other.closed_reason())),
                     Poll::Pending => match &mut envelope {
                         // Its caller may go first.
                         SparkGenericModuleMessage::Request(wrapper) => wrapper

@@ -107,15 +107,6 @@ impl<T> Classed<T> {
         self.arrivals.get(waiting).copied().flatten()
     }
 
-    /// Forgets the arrival of a message taken out of those that wait.
-    pub(super) fn forget_arrival(&mut self, at: usize) {
-        self.arrivals.remove(at);
-    }
-
-    pub(super) const fn taker(&self) -> &Taker<T> {
-        &self.taker
-    }
-
     /// Whether the message taken last came in time.
     pub(super) const fn is_in_time(&self) -> bool {
         self.in_time

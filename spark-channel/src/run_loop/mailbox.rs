@@ -348,61 +348,6 @@ impl<T: Send + 'static> Mailbox<T> {
         }
     }
 
-    /// What `find` finds of the messages that wait in classes, with what they can be
-    /// [removed](Self::remove) by.
-    pub(super) fn find<U>(&self, find: impl Fn(&T) -> Option<U>) -> Vec<(u64, U)> {
-        match &self.source {
-            Source::Classes(classes) => classes.taker().find(find),
-            _ => Vec::new(),
-        }
-    }
-
-    /// Takes a message that [`find`](Self::find) found, if it is still there.
-    pub(super) fn remove(&self, number: u64) -> Option<T> {
-        match &self.source {
-            Source::Classes(classes) => classes.taker().remove(number),
-            _ => None,
-        }
-    }
-
-    /// Takes out the first message received that is `wanted`, wherever it stands.
-    pub(super) fn take_where(&mut self, wanted: impl FnMut(&T) -> bool) -> Option<T> {
-        let at = self.taken.iter().rposition(wanted)?;
-        if let Source::Classes(classes) = &mut self.source {
-            classes.forget_arrival(at);
-        }
-        Some(self.taken.remove(at))
-    }
-
-    /// Whether messages are received in the order in which they were sent, by dispatchers.
-    pub(super) const fn is_in_order(&self) -> bool {
-        matches!(self.source, Source::Own { .. })
-    }
-
-    /// Receives all that comes behind the messages received so far, and no more of them
-    /// than the mailbox's bound; if there are less, the task is woken when more come.
-    pub(super) fn receive_more(&mut self, cx: &mut Context<'_>) {
-        let Source::Own {
-            receiver, batch, ..
-        } = &mut self.source
-        else {
-            return;
-        };
-        let limit = receiver.max_capacity() + *batch;
-        let mut more = Vec::new();
-        loop {
-            let room = limit.saturating_sub(self.taken.len() + more.len());
-            if room == 0 {
-                break;
-            }
-            let received = receiver.poll_recv_many(cx, &mut more, room);
-            if matches!(received, Poll::Pending | Poll::Ready(0)) {
-                break;
-            }
-        }
-        self.taken.splice(0..0, more.into_iter().rev());
-    }
-
     /// Refuses new messages; those accepted before can still be taken.
     pub(crate) async fn close(&mut self) {
         if self.closed {

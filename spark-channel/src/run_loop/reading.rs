@@ -40,7 +40,7 @@ use crate::{
     SparkChannelCancellationTrait, SparkChannelError, SparkGenericModuleMessage, Stop, StopReason,
     control::{Control, Slot},
     current::Scope,
-    deadlock::Edge,
+    deadlock::{self, Path},
     readers::{Phase, Readers},
     stats::Counters,
     timings::Stopwatch,
@@ -77,9 +77,6 @@ struct Reading<'a, H: ReaderWriterHandler, C, F, Handle> {
 type PlaceOf<H, F> = Read<F, AnswerOf<H>>;
 
 type MessageOf<H, C> = Envelope<ReaderWriter<H>, C>;
-
-/// The names of the modules that wait for each other.
-type Circle = Arc<[Arc<str>]>;
 
 /// What times a read, and the desk it runs at.
 type TimedAt<'a, M> = (&'a Stopwatch<M>, usize);
@@ -314,10 +311,14 @@ where
                 self.wait_for_reads(cx);
                 return Then::LookAgain;
             }
-            self.readers.enter(Phase::Reading);
             let has_room = self.running < self.readers.at_once();
             let Some(next) = self.mailbox.next_mut() else {
-                if self.running == 0 || !has_room {
+                if !has_room {
+                    self.wait_for_one();
+                    return Then::LookAgain;
+                }
+                self.readers.enter(Phase::Reading);
+                if self.running == 0 {
                     return Then::LookAgain;
                 }
                 // A stop, which would interrupt it, wakes this task.
@@ -332,6 +333,11 @@ where
                 }
                 return Then::HandleAlone;
             };
+            if let Some(reason) = refusal(request) {
+                let (request, _) = self.take_request();
+                self.refuse(request, reason);
+                continue;
+            }
             let access = match self.next {
                 Some(access) => access,
                 None => match catch_unwind(AssertUnwindSafe(|| H::access(&request.message))) {
@@ -344,26 +350,39 @@ where
                 },
             };
             match access {
-                Access::Read if has_room => self.start(),
-                Access::Read => return Then::LookAgain,
+                Access::Read if has_room => {
+                    // Not before: whoever looked while a write still waits would take this
+                    // for the end of that.
+                    self.readers.enter(Phase::Reading);
+                    self.start();
+                }
+                Access::Read => {
+                    if !self.wait_for_one() {
+                        return Then::LookAgain;
+                    }
+                }
                 Access::Write if self.running == 0 => return Then::HandleAlone,
                 // Nothing behind it may start, so it must not be waited for in vain.
                 Access::Write if request.sender.poll_closed(cx).is_ready() => self.pass_over(),
-                Access::Write if self.wait_for_reads(cx) => {}
-                Access::Write => return Then::HandleAlone,
+                Access::Write => {
+                    if !self.wait_for_reads(cx) {
+                        return Then::HandleAlone;
+                    }
+                }
             }
         }
     }
 
-    /// Lets the next message wait until no read runs. Whether another one may be the
-    /// next now.
+    /// Lets the next message wait until no read runs. Whether it, or another, was refused.
     #[inline]
-    fn wait_for_reads(&mut self, cx: &mut Context<'_>) -> bool {
+    fn wait_for_reads(&mut self, cx: &Context<'_>) -> bool {
         if self.running == 0 {
             return false;
         }
         self.readers.enter(Phase::Awaited);
-        self.gives_way(cx) || self.control.waits.any() && self.break_circles(cx)
+        self.gives_way(cx)
+            || self.control.waits.any()
+                && deadlock::refuse_what_reads_wait_for(self.control, |path| self.refusal_of(path))
     }
 
     /// Whether a message has come that goes before the next one, which has to wait.
@@ -374,6 +393,26 @@ where
             self.next = None;
         }
         gives_way
+    }
+
+    /// Lets the next message wait until one of the reads has ended, as many as may run.
+    /// Whether it, or another, was refused.
+    #[inline]
+    fn wait_for_one(&mut self) -> bool {
+        self.readers.enter(Phase::Full);
+        self.control.waits.any() && {
+            // All of them are taken.
+            let slots = self.desks.slots(self.running);
+            deadlock::refuse_one_if_all_wait(self.control, slots, |path| self.refusal_of(path))
+        }
+    }
+
+    fn refusal_of(&self, path: Path) -> SparkChannelError {
+        if self.control.is_past_draining() {
+            SparkChannelError::ShuttingDown
+        } else {
+            SparkChannelError::WouldDeadlock { path }
+        }
     }
 
     /// Starts the next message, a read, and polls it once.
@@ -498,59 +537,6 @@ where
         self.catch(|| drop(request));
     }
 
-    /// Refuses every request, here or in the mailbox, for whose answer a running read
-    /// waits, directly or through other modules, while it waits in its turn for that read
-    /// to end. Whether there was one.
-    #[cold]
-    fn break_circles(&mut self, cx: &mut Context<'_>) -> bool {
-        self.mailbox.receive_more(cx);
-        let mut any = false;
-        while let Some((message, path)) = self.take_circle() {
-            // It may have been the next one.
-            self.next = None;
-            any = true;
-            let reason = if self.control.is_past_draining() {
-                SparkChannelError::ShuttingDown
-            } else {
-                SparkChannelError::WouldDeadlock { path }
-            };
-            if let SparkGenericModuleMessage::Request(request) = message {
-                self.refuse(request, reason);
-            }
-        }
-        any
-    }
-
-    /// A request that closes a circle, out of the mailbox, and the circle.
-    fn take_circle(&mut self) -> Option<(MessageOf<H, C>, Circle)> {
-        let control = self.control;
-        let mut path = None;
-        // Of those that have an arrival.
-        let mut before = 0;
-        let received = self.mailbox.take_where(|message| {
-            path = edge_of(message).and_then(|edge| edge.closes_circle(control));
-            let is_timed = !matches!(message, SparkGenericModuleMessage::Shutdown(_));
-            before += usize::from(path.is_none() && is_timed);
-            path.is_some()
-        });
-        if let (Some(message), Some(path)) = (received, path) {
-            if let Some(stopwatch) = self.stopwatch
-                && self.mailbox.is_in_order()
-            {
-                stopwatch.forget_arrival(before);
-            }
-            return Some((message, path));
-        }
-        let mut waiting = self
-            .mailbox
-            .find(|message| edge_of(message).map(Edge::published))
-            .into_iter();
-        waiting.find_map(|(number, wait)| {
-            let path = wait.closes_circle(control)?;
-            Some((self.mailbox.remove(number)?, path))
-        })
-    }
-
     fn refuse(&mut self, request: RequestOf<H>, reason: SparkChannelError) {
         if request.sender.is_closed() {
             self.slot.counters.abandoned.bump();
@@ -660,10 +646,8 @@ fn close<F, T, E, M>(
     }
 }
 
-/// What the module whose handler made a request waits by.
-fn edge_of<M, R, C, E>(message: &SparkGenericModuleMessage<M, R, C, E>) -> Option<&Edge> {
-    match message {
-        SparkGenericModuleMessage::Request(request) => request.meta.escort.as_ref()?.edge.as_ref(),
-        _ => None,
-    }
+/// Why a request was refused that has been accepted before.
+#[inline]
+fn refusal<M, V>(request: &CallbackWrapper<M, V>) -> Option<SparkChannelError> {
+    request.meta.escort.as_ref()?.edge.as_ref()?.refusal()
 }

@@ -13,7 +13,7 @@ use tower_service::Service;
 use super::place::Place;
 use crate::{
     Request, SparkChannelCancellationToken, SparkChannelError, SparkGenericModuleDispatcher,
-    SparkGenericModuleMessage, deadlock, request::Placed,
+    SparkGenericModuleMessage, request::Placed,
 };
 
 /// A dispatcher as a [`tower::Service`](Service): a call is a request.
@@ -181,9 +181,7 @@ where
                 Ok(())
             });
         }
-        let is_stopping = || dispatcher.is_stopping();
-        let wait = || dispatcher.control().map_or(Ok(None), deadlock::wait_for);
-        ready!(place.poll_reserve(&dispatcher.sender, is_stopping, wait, cx))
+        ready!(place.poll_reserve(&dispatcher.sender, dispatcher.control(), cx))
             .map_err(|_| dispatcher.closed_reason().into())
             .into()
     }
@@ -200,10 +198,9 @@ where
                 Err(reason) => ServiceCall::failed(reason),
             };
         }
-        let is_stopping = || dispatcher.is_stopping();
         let permit = match &self.place {
-            Some(place) => place.take(&dispatcher.sender, is_stopping),
-            None => Place::empty().take(&dispatcher.sender, is_stopping),
+            Some(place) => place.take(&dispatcher.sender, dispatcher.control()),
+            None => Place::empty().take(&dispatcher.sender, dispatcher.control()),
         };
         match permit {
             Ok(permit) => {

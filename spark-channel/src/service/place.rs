@@ -8,16 +8,24 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
 };
 
 use tokio::{
-    sync::mpsc::{self, OwnedPermit, error::SendError},
-    time::Sleep,
+    sync::mpsc::{
+        self, OwnedPermit,
+        error::{SendError, TrySendError},
+    },
+    time::{Sleep, sleep_until},
 };
 
 use super::reservations::Release;
-use crate::{SparkChannelError, Stage, current, deadlock::Edge};
+use crate::{
+    SparkChannelError, Stage,
+    control::Control,
+    current,
+    deadlock::{self, Edge},
+};
 
 /// Shared with the module's control, which empties it when the module stops.
 pub(super) struct Place<T>(Arc<Shared<T>>);
@@ -33,14 +41,19 @@ enum State<T> {
     Refused(SparkChannelError),
 }
 
+/// Outlives the poll that began it, and with it perhaps the message being handled: what
+/// belongs to a message is looked at in each poll.
 struct Waiting<T> {
     reserving: Reserving<T>,
     /// The deadline of the request being handled, if the service is used in a handler.
     until: Option<Pin<Box<Sleep>>>,
     waker: Waker,
     /// That the handler it is used in waits for the module.
-    _edge: Option<Edge>,
+    edge: Option<Edge>,
 }
+
+/// A place, or why the next call has none.
+type Placed<T> = Result<OwnedPermit<T>, SparkChannelError>;
 
 type Reserving<T> = Pin<Box<dyn Future<Output = Result<OwnedPermit<T>, SendError<()>>> + Send>>;
 
@@ -57,38 +70,31 @@ impl<T: Send + 'static> Place<T> {
 
     /// Waits until the next call has a place, or a reason to have none.
     ///
-    /// `Err` once the mailbox is closed or `is_stopping` says so. `wait` is asked before
-    /// it waits.
+    /// `Err` once the mailbox is closed, or `callee` stops.
     pub(super) fn poll_reserve(
         &self,
         sender: &mpsc::Sender<T>,
-        is_stopping: impl Fn() -> bool,
-        wait: impl FnOnce() -> Result<Option<Edge>, SparkChannelError>,
+        callee: Option<&Arc<Control>>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Closed>> {
         let mut state = self.0.lock();
-        if is_stopping() {
+        if is_stopping(callee) {
             *state = State::Empty;
             return Poll::Ready(Err(Closed));
         }
-        if let State::Empty = *state {
+        // What was refused was a call that has not been made, perhaps of another handler.
+        if let State::Empty | State::Refused(_) = *state {
             *state = match sender.clone().try_reserve_owned() {
                 Ok(permit) => State::Reserved(permit),
-                Err(mpsc::error::TrySendError::Closed(_)) => return Poll::Ready(Err(Closed)),
-                Err(mpsc::error::TrySendError::Full(sender)) => match wait() {
-                    Ok(edge) => State::Waiting(Waiting::new(sender, edge, cx)),
-                    Err(reason) => State::Refused(reason),
-                },
+                Err(TrySendError::Closed(_)) => return Poll::Ready(Err(Closed)),
+                Err(TrySendError::Full(sender)) => State::Waiting(Waiting::new(sender, cx)),
             };
         }
         if let State::Waiting(waiting) = &mut *state {
-            *state = match waiting.poll(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(Some(permit))) => State::Reserved(permit),
-                Poll::Ready(Ok(None)) => State::Refused(SparkChannelError::TimedOut {
-                    stage: Stage::NotAdmitted,
-                }),
-                Poll::Ready(Err(Closed)) => {
+            *state = match ready!(waiting.poll(callee, cx)) {
+                Ok(Ok(permit)) => State::Reserved(permit),
+                Ok(Err(reason)) => State::Refused(reason),
+                Err(Closed) => {
                     *state = State::Empty;
                     return Poll::Ready(Err(Closed));
                 }
@@ -101,12 +107,12 @@ impl<T: Send + 'static> Place<T> {
     pub(super) fn take(
         &self,
         sender: &mpsc::Sender<T>,
-        is_stopping: impl Fn() -> bool,
+        callee: Option<&Arc<Control>>,
     ) -> Result<OwnedPermit<T>, Option<SparkChannelError>> {
         let mut state = self.0.lock();
         let taken = std::mem::replace(&mut *state, State::Empty);
         match taken {
-            _ if is_stopping() => Err(None),
+            _ if is_stopping(callee) => Err(None),
             State::Reserved(permit) => Ok(permit),
             State::Refused(reason) => Err(Some(reason)),
             State::Empty | State::Waiting(_) => {
@@ -114,8 +120,8 @@ impl<T: Send + 'static> Place<T> {
                     .clone()
                     .try_reserve_owned()
                     .map_err(|error| match error {
-                        mpsc::error::TrySendError::Full(_) => Some(SparkChannelError::Full),
-                        mpsc::error::TrySendError::Closed(_) => None,
+                        TrySendError::Full(_) => Some(SparkChannelError::Full),
+                        TrySendError::Closed(_) => None,
                     })
             }
         }
@@ -146,26 +152,60 @@ impl<T: Send> Release for Shared<T> {
 // === impl Waiting ===
 
 impl<T: Send + 'static> Waiting<T> {
-    fn new(sender: mpsc::Sender<T>, edge: Option<Edge>, cx: &Context<'_>) -> Self {
+    fn new(sender: mpsc::Sender<T>, cx: &Context<'_>) -> Self {
         Self {
             reserving: Box::pin(sender.reserve_owned()),
-            until: current::deadline().map(|deadline| Box::pin(tokio::time::sleep_until(deadline))),
+            until: None,
             waker: cx.waker().clone(),
-            _edge: edge,
+            edge: None,
         }
     }
 
-    /// `None` when the deadline passed first.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<OwnedPermit<T>>, Closed>> {
+    /// A place, or why there will be none for this call.
+    fn poll(
+        &mut self,
+        callee: Option<&Arc<Control>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Placed<T>, Closed>> {
         if let Poll::Ready(reserved) = self.reserving.as_mut().poll(cx) {
-            return Poll::Ready(reserved.map(Some).map_err(|_| Closed));
+            return Poll::Ready(reserved.map(Ok).map_err(|_| Closed));
         }
-        if let Some(until) = &mut self.until
-            && until.as_mut().poll(cx).is_ready()
-        {
-            return Poll::Ready(Ok(None));
+        if let Err(reason) = self.be_seen(callee, cx) {
+            return Poll::Ready(Ok(Err(reason)));
         }
-        self.waker.clone_from(cx.waker());
+        let deadline = current::deadline();
+        if self.until.as_ref().map(|until| until.deadline()) != deadline {
+            self.until = deadline.map(|deadline| Box::pin(sleep_until(deadline)));
+        }
+        if let Some(until) = &mut self.until {
+            ready!(until.as_mut().poll(cx));
+            let stage = Stage::NotAdmitted;
+            return Poll::Ready(Ok(Err(SparkChannelError::TimedOut { stage })));
+        }
         Poll::Pending
     }
+
+    /// Publishes that the handler that polls waits for `callee`, and looks for a circle.
+    fn be_seen(
+        &mut self,
+        callee: Option<&Arc<Control>>,
+        cx: &Context<'_>,
+    ) -> Result<(), SparkChannelError> {
+        self.waker.clone_from(cx.waker());
+        let Some(callee) = callee else {
+            return Ok(());
+        };
+        // The handler that began to wait may have ended, and this be another one.
+        if !self.edge.as_ref().is_some_and(Edge::stands) {
+            self.edge = deadlock::wait_for(callee)?;
+        }
+        match &self.edge {
+            Some(edge) => edge.look(callee, cx.waker()),
+            None => Ok(()),
+        }
+    }
+}
+
+fn is_stopping(callee: Option<&Arc<Control>>) -> bool {
+    callee.is_some_and(|control| control.is_stopping())
 }

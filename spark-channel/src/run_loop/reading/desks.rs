@@ -76,6 +76,11 @@ impl Desks {
         &mut self.used[index]
     }
 
+    /// The slots of the first `count` desks.
+    pub(super) fn slots(&self, count: usize) -> impl Iterator<Item = &Slot> {
+        self.used.iter().take(count).map(|desk| &*desk.slot)
+    }
+
     /// Clears the bits of 64 desks; `None` beyond the last.
     #[inline]
     pub(super) fn take_woken(&self, word: usize) -> Option<u64> {
