@@ -1,8 +1,10 @@
 //! What stands in the brackets of `#[module(..)]`.
 
+use proc_macro2::Span;
 use syn::{
     Ident, Path, Token, Type, Visibility,
     ext::IdentExt,
+    parenthesized,
     parse::{Parse, ParseStream},
 };
 
@@ -17,6 +19,9 @@ pub(crate) struct Arguments {
     pub(crate) client: Option<Ident>,
     pub(crate) api: Option<Ident>,
     pub(crate) mock: Option<Mock>,
+    pub(crate) derive: Option<Vec<Path>>,
+    /// Where it says `reader_writer`.
+    pub(crate) reader_writer: Option<Span>,
 }
 
 /// Whether and how the mock is named.
@@ -40,12 +45,19 @@ impl Arguments {
                 set(&mut self.mock, name, Mock::Named(value(input)?))
             }
             "mock" => set(&mut self.mock, name, Mock::ByDefault),
+            "derive" => {
+                let content;
+                parenthesized!(content in input);
+                let traits = content.parse_terminated(Path::parse_mod_style, Token![,])?;
+                set(&mut self.derive, name, traits.into_iter().collect())
+            }
+            "reader_writer" => set(&mut self.reader_writer, name, name.span()),
             other => Err(syn::Error::new(
                 name.span(),
                 format!(
                     "unknown argument `{other}`: `module` knows a visibility, `error = Type`, `mock`, \
-                     the names `message`, `response`, `client`, `api` and `mock = Name`, and \
-                     `crate = path`"
+                     `reader_writer`, `derive(..)` for the messages, the names `message`, `response`, \
+                     `client`, `api` and `mock = Name`, and `crate = path`"
                 ),
             )),
         }
@@ -56,7 +68,10 @@ impl Parse for Arguments {
     fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
         let mut arguments = Self::default();
         if input.peek(Token![pub]) {
-            arguments.vis = Some(input.parse()?);
+            arguments.vis = Some(match input.parse()? {
+                Visibility::Restricted(vis) if vis.path.is_ident("self") => Visibility::Inherited,
+                vis => vis,
+            });
             comma(input)?;
         }
         while !input.is_empty() {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use syn::Lit;
+use syn::{Attribute, Lit};
 
 /// Reads a duration above zero.
 pub(crate) fn read(literal: &Lit) -> syn::Result<Duration> {
@@ -17,6 +17,12 @@ pub(crate) fn read(literal: &Lit) -> syn::Result<Duration> {
              write \"250ms\" or \"30s\"",
         )
     })
+}
+
+/// What to say about an attribute that should hold one and does not.
+pub(crate) fn missing(attribute: &Attribute, example: &str) -> syn::Error {
+    let text = format!("how often? Write `{example}`");
+    syn::Error::new_spanned(attribute, text)
 }
 
 fn parse(text: &str) -> Option<Duration> {

@@ -1,18 +1,22 @@
 //! The items a module becomes.
 
+mod checks;
 mod client;
 mod enums;
 mod handler;
 mod mock;
 
-use std::{collections::BTreeSet, iter::once};
+use std::{collections::BTreeSet, iter::once, time::Duration};
 
 use proc_macro2::{TokenStream, TokenTree};
 use quote::{ToTokens, quote};
-use syn::{Attribute, GenericParam, Generics, Ident, Type, WherePredicate, parse_quote};
+use syn::{
+    Attribute, File, GenericParam, Generics, Ident, Item, Type, Visibility, WherePredicate,
+    parse_quote,
+};
 
 use crate::{
-    message::{Argument, Kind, Message},
+    message::{Kind, Message},
     module::Module,
 };
 
@@ -23,7 +27,13 @@ pub(crate) fn items(module: &Module) -> TokenStream {
     let handler = handler::item(&context);
     let client = client::items(&context);
     let mock = mock::items(&context);
-    quote!(#enums #handler #client #mock)
+    let checks = checks::item(&context);
+    let items = quote!(#enums #handler #client #mock #checks);
+    if module.cfgs.is_empty() {
+        items
+    } else {
+        under(&module.cfgs, items)
+    }
 }
 
 /// A module, and the types its items speak of.
@@ -43,9 +53,69 @@ struct Context<'a> {
 // === impl Context ===
 
 impl<'a> Context<'a> {
+    /// `{ item, wanted }`, or nothing for a message without fields.
+    fn braced(&self, message: &Message) -> TokenStream {
+        let fields = message.fields(&self.module.spark_channel);
+        if fields.is_empty() {
+            return TokenStream::new();
+        }
+        let names = fields.iter().map(|(name, _)| name);
+        quote!({ #(#names),* })
+    }
+
+    /// Whether a type names a parameter of the impl block.
+    fn speaks_of_parameters(&self, ty: &Type) -> bool {
+        let mut named = BTreeSet::new();
+        idents(ty.to_token_stream(), &mut named);
+        let mut parameters = self.module.generics.params.iter();
+        parameters.any(|parameter| named.contains(&name_of(parameter)))
+    }
+
+    /// For all items: some of them may have no use yet, and what the docs say clippy does not
+    /// see in a macro in a macro.
+    fn allow_unused() -> TokenStream {
+        quote! {
+            #[allow(
+                dead_code,
+                clippy::missing_errors_doc,
+                reason = "one module needs this, another that"
+            )]
+        }
+    }
+
+    /// For the enums: they are part of an impl, so nothing is said if they are as visible as
+    /// the handler may be.
+    fn open(&self) -> TokenStream {
+        let hidden =
+            (!matches!(self.module.vis, Visibility::Public(_))).then(|| quote!(#[doc(hidden)]));
+        quote! {
+            #hidden
+            #[allow(
+                dead_code,
+                private_interfaces,
+                unreachable_pub,
+                reason = "an associated type is as visible as the type it belongs to"
+            )]
+        }
+    }
+
+    /// For items that name methods, of which one is deprecated.
+    fn allow_deprecated(&self) -> Option<TokenStream> {
+        let is_deprecated = |message: &Message| message.deprecated.is_some();
+        self.module
+            .messages
+            .iter()
+            .any(is_deprecated)
+            .then(|| quote!(#[allow(deprecated, reason = "whoever sends it is told")]))
+    }
+
     fn new(module: &'a Module) -> Self {
-        let fields = module.messages.iter().flat_map(fields);
-        let fields: TokenStream = fields.map(|(_, ty)| ty).collect();
+        let fields: TokenStream = module
+            .messages
+            .iter()
+            .flat_map(|message| message.fields(&module.spark_channel))
+            .map(|(_, ty)| ty)
+            .collect();
         let replies = module.messages.iter().map(|message| &message.reply);
         let replies: TokenStream = replies.map(ToTokens::to_token_stream).collect();
         let error = module.error.to_token_stream();
@@ -76,25 +146,9 @@ impl<'a> Context<'a> {
     }
 }
 
-/// The fields of a message's variant.
-fn fields(message: &Message) -> impl Iterator<Item = (&Ident, TokenStream)> {
-    let arguments = message.arguments.iter();
-    let arguments = arguments.map(|Argument { field, ty }| (field, ty.to_token_stream()));
-    let items = match &message.kind {
-        Kind::Stream(items) => Some((&items.field, items.sender.to_token_stream())),
-        Kind::Request | Kind::Command => None,
-    };
-    arguments.chain(items)
-}
-
-/// `{ item, wanted }`, or nothing for a message without fields.
-fn braced(message: &Message) -> TokenStream {
-    let names: Vec<_> = fields(message).map(|(name, _)| name).collect();
-    if names.is_empty() {
-        TokenStream::new()
-    } else {
-        quote!({ #(#names),* })
-    }
+pub(crate) fn duration(duration: Duration) -> TokenStream {
+    let (seconds, nanos) = (duration.as_secs(), duration.subsec_nanos());
+    quote!(::core::time::Duration::new(#seconds, #nanos))
 }
 
 /// `()` is a variant without a field.
@@ -110,6 +164,7 @@ fn docs(message: &Message) -> TokenStream {
             Kind::Request => format!(" Asks for `{}`.", message.text()),
             Kind::Stream(_) => format!(" Asks for `{}`, item by item.", message.text()),
             Kind::Command => format!(" Sends the command `{}`.", message.text()),
+            Kind::Every(_) => format!(" The timer of `{}` has fired.", message.text()),
         };
         return quote!(#[doc = #text]);
     }
@@ -127,9 +182,28 @@ fn errors_section(message: &Message) -> TokenStream {
             " The handler's own error, or what happened to the call if it was not answered."
         }
         Kind::Stream(_) => " An error is the last item.",
-        Kind::Command => " The message, if it was not accepted.",
+        Kind::Command | Kind::Every(_) => " The message, if it was not accepted.",
     };
     quote!(#[doc = ""] #[doc = " # Errors"] #[doc = ""] #[doc = #text])
+}
+
+/// `items`, which are there under the same conditions as the block they are made of.
+fn under(cfgs: &[Attribute], items: TokenStream) -> TokenStream {
+    let mut file: File = match syn::parse2(items) {
+        Ok(file) => file,
+        Err(error) => return error.into_compile_error(),
+    };
+    for item in &mut file.items {
+        match item {
+            Item::Const(syn::ItemConst { attrs, .. })
+            | Item::Enum(syn::ItemEnum { attrs, .. })
+            | Item::Impl(syn::ItemImpl { attrs, .. })
+            | Item::Struct(syn::ItemStruct { attrs, .. })
+            | Item::Trait(syn::ItemTrait { attrs, .. }) => attrs.extend_from_slice(cfgs),
+            _ => unreachable!("no other items are written here"),
+        }
+    }
+    file.into_token_stream()
 }
 
 /// Those of `generics` that are named in `tokens`, with the bounds that speak of no

@@ -4,9 +4,11 @@ mod arguments;
 mod class;
 mod duration;
 mod generate;
+mod hook;
 mod message;
 mod module;
 mod names;
+mod test;
 
 use proc_macro::TokenStream;
 use quote::quote;
@@ -32,4 +34,10 @@ pub fn module(arguments: TokenStream, item: TokenStream) -> TokenStream {
         Err(error) => error.into_compile_error(),
     };
     quote!(#block #made).into()
+}
+
+/// Makes a test of an `async fn`, with a runtime and an audit of its own.
+#[proc_macro_attribute]
+pub fn test(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    test::expand(arguments, &item.into()).into()
 }

@@ -1,19 +1,21 @@
 //! One method of the block: what message it is, if it is one.
 
+mod check;
+mod settings;
+
 use std::time::Duration;
 
-use proc_macro2::{TokenStream, TokenTree};
-use quote::ToTokens;
+use proc_macro2::{Span, TokenStream};
+use quote::{ToTokens, quote};
 use syn::{
-    Attribute, FnArg, GenericArgument, Ident, ImplItemFn, Lit, LitInt, Meta, Pat, PathArguments,
-    PathSegment, ReceiverKind, ReturnType, Signature, Type, Visibility, ext::IdentExt, parse_quote,
+    Attribute, FnArg, Ident, ImplItemFn, LitInt, Pat, Path, PathSegment, ReturnType, Signature,
+    Type, Visibility, ext::IdentExt, parse_quote, spanned::Spanned,
 };
 
+use self::settings::Settings;
 use crate::{
-    arguments::set,
-    class::{self, Class},
-    duration,
-    module::{Errors, result, take_attributes, type_arguments},
+    class::Class,
+    module::{Errors, cfgs, result, take_attributes, type_arguments},
     names::{camel_case, field},
 };
 
@@ -23,14 +25,14 @@ pub(crate) struct Message {
     pub(crate) name: Ident,
     pub(crate) variant: Ident,
     pub(crate) vis: Visibility,
+    /// Where the method says `&self`; absent from one of `&mut self`.
+    pub(crate) reads: Option<Span>,
     pub(crate) arguments: Vec<Argument>,
     /// What the method returns when all is well.
     pub(crate) reply: Type,
-    /// Whether it returns a `Result`.
-    pub(crate) is_fallible: bool,
-    /// The error it returns, if that is spelled out.
-    pub(crate) error: Option<Type>,
+    pub(crate) output: Output,
     pub(crate) docs: Vec<Attribute>,
+    pub(crate) deprecated: Option<Attribute>,
     pub(crate) cfgs: Vec<Attribute>,
     pub(crate) timeout: Option<Duration>,
     /// The class it is sorted into, if it says so.
@@ -42,6 +44,8 @@ pub(crate) enum Kind {
     /// A request whose reply is sent item by item.
     Stream(Box<Items>),
     Command,
+    /// A command that a timer sends, and nobody else.
+    Every(Timer),
 }
 
 /// The last argument of a streaming request.
@@ -54,27 +58,30 @@ pub(crate) struct Items {
     pub(crate) buffer: Option<LitInt>,
 }
 
+/// When the timer of a method sends its message.
+pub(crate) struct Timer {
+    pub(crate) period: Duration,
+    /// Whether the method takes the tick.
+    pub(crate) takes_tick: bool,
+}
+
 pub(crate) struct Argument {
     pub(crate) field: Ident,
     pub(crate) ty: Type,
 }
 
-/// A method that the module calls without a message.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Hook {
-    Started,
-    Stopped,
-    Undelivered,
-    CommandFailed,
+/// How a method ends.
+pub(crate) enum Output {
+    Infallible,
+    Fallible(Box<Fallible>),
 }
 
-/// What `#[request(..)]` and `#[command(..)]` can say.
-#[derive(Default)]
-struct Settings {
-    is_stream: bool,
-    timeout: Option<Duration>,
-    buffer: Option<LitInt>,
-    class: class::Settings,
+/// A `Result`.
+pub(crate) struct Fallible {
+    /// As it is written.
+    pub(crate) result: Type,
+    /// Its error, if that is written too.
+    pub(crate) error: Option<Type>,
 }
 
 // === impl Message ===
@@ -84,115 +91,92 @@ impl Message {
     pub(crate) fn text(&self) -> String {
         self.name.unraw().to_string()
     }
-}
 
-// === impl Hook ===
-
-impl Hook {
-    const ALL: [Self; 4] = [
-        Self::Started,
-        Self::Stopped,
-        Self::Undelivered,
-        Self::CommandFailed,
-    ];
-
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Started => "started",
-            Self::Stopped => "stopped",
-            Self::Undelivered => "undelivered",
-            Self::CommandFailed => "command_failed",
-        }
+    /// Whether the client has a method for it.
+    pub(crate) const fn is_public(&self) -> bool {
+        !matches!(self.kind, Kind::Every(_))
     }
 
-    /// Arguments beside `self`.
-    const fn arguments(self) -> usize {
-        match self {
-            Self::Started | Self::Stopped => 0,
-            Self::Undelivered | Self::CommandFailed => 1,
-        }
+    /// Whether it is sent to be answered.
+    pub(crate) const fn is_request(&self) -> bool {
+        matches!(self.kind, Kind::Request | Kind::Stream(_))
+    }
+
+    /// What its variant carries.
+    pub(crate) fn fields(&self, spark_channel: &Path) -> Vec<(Ident, TokenStream)> {
+        let arguments = self.arguments.iter();
+        let arguments =
+            arguments.map(|argument| (argument.field.clone(), argument.ty.to_token_stream()));
+        let own = match &self.kind {
+            Kind::Stream(items) => Some((items.field.clone(), items.sender.to_token_stream())),
+            Kind::Every(_) => {
+                let tick = Ident::new("tick", Span::call_site());
+                Some((tick, quote!(#spark_channel::Tick)))
+            }
+            Kind::Request | Kind::Command => None,
+        };
+        arguments.chain(own).collect()
     }
 }
 
-// === impl Settings ===
+// === impl Output ===
 
-impl Settings {
-    fn read(attribute: &Attribute, kind: &str) -> syn::Result<Self> {
-        let mut settings = Self::default();
-        if matches!(attribute.meta, Meta::Path(_)) {
-            return Ok(settings);
+impl Output {
+    /// The reply, and how it comes.
+    pub(crate) fn read(output: &ReturnType) -> (Type, Self) {
+        match output {
+            ReturnType::Default => (parse_quote!(()), Self::Infallible),
+            ReturnType::Type(_, ty) => match result(ty) {
+                Some((reply, error)) => {
+                    let (result, error) = ((**ty).clone(), error.cloned());
+                    let fallible = Box::new(Fallible { result, error });
+                    (reply.clone(), Self::Fallible(fallible))
+                }
+                None => ((**ty).clone(), Self::Infallible),
+            },
         }
-        attribute.parse_nested_meta(|meta| {
-            let name = meta.path.require_ident()?.clone();
-            if settings.class.read(kind, &meta)? {
-                return Ok(());
-            }
-            match (kind, name.to_string().as_str()) {
-                ("request", "stream") => settings.is_stream = true,
-                ("request", "timeout") => {
-                    let literal: Lit = meta.value()?.parse()?;
-                    set(&mut settings.timeout, &name, duration::read(&literal)?)?;
-                }
-                ("request", "buffer") => {
-                    let literal: LitInt = meta.value()?.parse()?;
-                    if literal.base10_parse::<usize>()? == 0 {
-                        let text = "a buffer holds one item at least";
-                        return Err(syn::Error::new_spanned(literal, text));
-                    }
-                    set(&mut settings.buffer, &name, literal)?;
-                }
-                ("request", other) => {
-                    return Err(meta.error(format!(
-                        "unknown setting `{other}`: a request knows `stream`, `timeout = \"2s\"`, \
-                         `buffer = 64` (with `stream`), {OF_CLASSES}"
-                    )));
-                }
-                (_, other) => {
-                    return Err(meta.error(format!(
-                        "unknown setting `{other}`: a command knows {OF_CLASSES}, `conflate`"
-                    )));
-                }
-            }
-            Ok(())
-        })?;
-        if let (Some(buffer), false) = (&settings.buffer, settings.is_stream) {
-            let text = "`buffer` is for streamed replies: `#[request(stream, buffer = ..)]`";
-            return Err(syn::Error::new_spanned(buffer, text));
+    }
+
+    pub(crate) const fn is_fallible(&self) -> bool {
+        matches!(self, Self::Fallible(_))
+    }
+
+    /// Where a conversion of its error fails.
+    pub(crate) fn span(&self) -> Option<Span> {
+        match self {
+            Self::Infallible => None,
+            Self::Fallible(fallible) => Some(match &fallible.error {
+                Some(error) => error.span(),
+                None => fallible.result.span(),
+            }),
         }
-        Ok(settings)
     }
 }
 
 /// Reads a method that is a message; `None` for any other. Takes its attributes off.
 pub(crate) fn read(method: &mut ImplItemFn) -> syn::Result<Option<Message>> {
-    let attributes = take_attributes(&mut method.attrs, &["request", "command"]);
+    let attributes = take_attributes(&mut method.attrs, &settings::NAMES);
     let attribute = match attributes.as_slice() {
         [] => return Ok(None),
         [one] => one,
         [_, second, ..] => {
-            let text = "a method is one message: either `#[request]` or `#[command]`, once";
+            let text =
+                "a method is one message: either `#[request]`, `#[command]` or `#[every]`, once";
             return Err(syn::Error::new_spanned(second, text));
         }
     };
-    let kind = if attribute.path().is_ident("request") {
-        "request"
-    } else {
-        "command"
-    };
     let mut errors = Errors::default();
-    errors.keep(check_signature(&method.sig, kind));
-    let Some(settings) = errors.keep(Settings::read(attribute, kind)) else {
+    let settings = errors.keep(Settings::read(attribute));
+    let word = settings::word(attribute);
+    errors.keep(check::signature(&method.sig, word));
+    let Some(settings) = settings else {
         return errors.into_result().map(|()| None);
     };
     let mut arguments = read_arguments(&method.sig, &mut errors);
-    let items = if settings.is_stream {
-        errors.keep(read_items(&method.sig, arguments.pop(), settings.buffer))
-    } else {
-        None
-    };
+    let kind = errors.keep(read_kind(&method.sig, &mut arguments, &settings));
     for argument in &arguments {
-        errors.keep(check_owned(&argument.ty));
-        errors.keep(check_no_self(&argument.ty));
+        errors.keep(check::owned(&argument.ty));
+        errors.keep(check::no_self(&argument.ty));
         if sender(&argument.ty).is_some() {
             errors.add(syn::Error::new_spanned(
                 &argument.ty,
@@ -204,116 +188,45 @@ pub(crate) fn read(method: &mut ImplItemFn) -> syn::Result<Option<Message>> {
     let class = settings
         .class
         .class(&method.sig.ident, &arguments, &mut errors);
-    let (reply, is_fallible, error) = read_output(&method.sig.output);
-    errors.keep(check_output(&reply, kind, settings.is_stream));
+    let (reply, output) = Output::read(&method.sig.output);
+    errors.keep(check::reply(&reply, word, settings.is_stream));
     errors.into_result()?;
+    let Some(kind) = kind else {
+        unreachable!("a message without a kind is an error");
+    };
     method.attrs.push(allowances());
-    let with_name = |name: &str| {
+    let with_name = |name: &str| -> Vec<Attribute> {
         let named = |attribute: &&Attribute| attribute.path().is_ident(name);
         method.attrs.iter().filter(named).cloned().collect()
     };
     Ok(Some(Message {
-        kind: match (kind, items) {
-            ("command", _) => Kind::Command,
-            (_, Some(items)) => Kind::Stream(Box::new(items)),
-            (_, None) => Kind::Request,
-        },
+        kind,
         variant: camel_case(&method.sig.ident),
         name: method.sig.ident.clone(),
         vis: method.vis.clone(),
+        reads: check::shared_receiver(&method.sig),
         arguments,
         reply,
-        is_fallible,
-        error,
+        output,
         docs: with_name("doc"),
-        cfgs: with_name("cfg"),
+        deprecated: with_name("deprecated").pop(),
+        cfgs: cfgs(&method.attrs),
         timeout: settings.timeout,
         class,
     }))
 }
 
-/// Reads a method that is a hook; `None` for any other. Takes its attribute off.
-pub(crate) fn read_hook(method: &mut ImplItemFn) -> syn::Result<Option<Hook>> {
-    for hook in Hook::ALL {
-        let attributes = take_attributes(&mut method.attrs, &[hook.name()]);
-        let Some(attribute) = attributes.first() else {
-            continue;
-        };
-        attribute.meta.require_path_only()?;
-        let is_async = hook != Hook::CommandFailed;
-        let (_, is_fallible, _) = read_output(&method.sig.output);
-        if method.sig.asyncness.is_some() != is_async
-            || is_fallible != (hook == Hook::Started)
-            || method.sig.receiver().is_none()
-            || method.sig.inputs.len() != hook.arguments() + 1
-        {
-            let (name, ident) = (hook.name(), &method.sig.ident);
-            let text = match hook {
-                Hook::Started => {
-                    format!("`#[{name}]` is an `async fn {ident}(&mut self) -> Result<(), Error>`")
-                }
-                Hook::Stopped => format!("`#[{name}]` is an `async fn {ident}(&mut self)`"),
-                Hook::Undelivered => {
-                    format!("`#[{name}]` is an `async fn {ident}(&mut self, message: ..Message)`")
-                }
-                Hook::CommandFailed => {
-                    format!("`#[{name}]` is a `fn {ident}(&mut self, error: Error)`")
-                }
-            };
-            return Err(syn::Error::new(method.sig.ident.span(), text));
-        }
-        method.attrs.push(allowances());
-        return Ok(Some(hook));
-    }
-    Ok(None)
-}
-
 /// For what the shape of such a method demands, and pedants would have otherwise.
-fn allowances() -> Attribute {
+pub(crate) fn allowances() -> Attribute {
     parse_quote! {
         #[allow(
+            clippy::needless_pass_by_ref_mut,
             clippy::needless_pass_by_value,
             clippy::unused_async,
             clippy::unused_self,
             reason = "a module's method is async, has a receiver, and owns its arguments"
         )]
     }
-}
-
-fn check_signature(signature: &Signature, kind: &str) -> syn::Result<()> {
-    let mut errors = Errors::default();
-    let name = &signature.ident;
-    if signature.asyncness.is_none() {
-        let text = format!("a {kind} is handled by an `async fn`: write `async fn {name}`");
-        errors.add(syn::Error::new(signature.fn_token.span, text));
-    }
-    let receiver = "a message is handled by a method: its first argument is `&self` or `&mut self`";
-    match signature.receiver() {
-        None => errors.add(syn::Error::new(name.span(), receiver)),
-        Some(found) if !matches!(found.kind, ReceiverKind::Reference(..)) => {
-            errors.add(syn::Error::new_spanned(found, receiver));
-        }
-        Some(_) => {}
-    }
-    let generics = "a message is one variant of an enum: its method has no type parameters of its own; \
-        put them on the impl block";
-    if !signature.generics.params.is_empty() {
-        errors.add(syn::Error::new_spanned(
-            &signature.generics.params,
-            generics,
-        ));
-    } else if let Some(clause) = &signature.generics.where_clause {
-        errors.add(syn::Error::new_spanned(clause, generics));
-    }
-    if ["dispatcher", "new"]
-        .iter()
-        .any(|reserved| name == reserved)
-    {
-        let text =
-            format!("the client has a method `{name}` already: give the message another name");
-        errors.add(syn::Error::new(name.span(), text));
-    }
-    errors.into_result()
 }
 
 fn read_arguments(signature: &Signature, errors: &mut Errors) -> Vec<Argument> {
@@ -323,6 +236,7 @@ fn read_arguments(signature: &Signature, errors: &mut Errors) -> Vec<Argument> {
     });
     let mut arguments = Vec::new();
     for argument in typed {
+        errors.keep(check::always_there(&argument.attrs));
         match &*argument.pat {
             Pat::Ident(name) if name.by_ref.is_none() && name.subpat.is_none() => {
                 arguments.push(Argument {
@@ -331,13 +245,41 @@ fn read_arguments(signature: &Signature, errors: &mut Errors) -> Vec<Argument> {
                 });
             }
             pattern => errors.add(syn::Error::new_spanned(
- pattern,
+                pattern,
                 "an argument becomes a field of the message: give it a name, and take it apart in the \
                  method",
             )),
         }
     }
     arguments
+}
+
+/// Takes the argument that is not the caller's off, if the message has one.
+fn read_kind(
+    signature: &Signature,
+    arguments: &mut Vec<Argument>,
+    settings: &Settings,
+) -> syn::Result<Kind> {
+    Ok(match settings {
+        Settings {
+            is_stream: true, ..
+        } => Kind::Stream(Box::new(read_items(
+            signature,
+            arguments.pop(),
+            settings.buffer.clone(),
+        )?)),
+        Settings {
+            period: Some(period),
+            ..
+        } => Kind::Every(Timer {
+            period: *period,
+            takes_tick: takes_tick(arguments)?,
+        }),
+        Settings {
+            is_request: true, ..
+        } => Kind::Request,
+        Settings { .. } => Kind::Command,
+    })
 }
 
 /// Takes the last argument for the sender of a streaming request.
@@ -362,8 +304,8 @@ fn read_items(
         let text = "which type do the items have? Write `ReplyStreamSender<T, E>`";
         return Err(syn::Error::new_spanned(ty, text));
     };
-    check_owned(item)?;
-    check_no_self(ty)?;
+    check::owned(item)?;
+    check::no_self(ty)?;
     Ok(Items {
         field: last.field,
         sender: ty.clone(),
@@ -371,6 +313,22 @@ fn read_items(
         is_borrowed,
         buffer,
     })
+}
+
+/// Takes the tick of a timer's method off, if it has one.
+fn takes_tick(arguments: &mut Vec<Argument>) -> syn::Result<bool> {
+    let is_tick = |ty: &Type| matches!(ty, Type::Path(path) if path.path.segments.last().is_some_and(|last| last.ident == "Tick"));
+    match arguments.as_slice() {
+        [] => Ok(false),
+        [only] if is_tick(&only.ty) => {
+            arguments.clear();
+            Ok(true)
+        }
+        [.., other] => Err(syn::Error::new_spanned(
+            &other.ty,
+            "a timer has nothing to say but the time: its method takes no argument, or the `Tick`",
+        )),
+    }
 }
 
 /// The `ReplyStreamSender<T, E>` of a type, if it is one.
@@ -383,108 +341,3 @@ fn sender(ty: &Type) -> Option<&PathSegment> {
     let last = path.path.segments.last()?;
     (last.ident == "ReplyStreamSender").then_some(last)
 }
-
-/// The reply, whether it comes in a `Result`, and the error if that is spelled out.
-fn read_output(output: &ReturnType) -> (Type, bool, Option<Type>) {
-    match output {
-        ReturnType::Default => (parse_quote!(()), false, None),
-        ReturnType::Type(_, ty) => match result(ty) {
-            Some((reply, error)) => (reply.clone(), true, error.cloned()),
-            None => ((**ty).clone(), false, None),
-        },
-    }
-}
-
-fn check_output(reply: &Type, kind: &str, is_stream: bool) -> syn::Result<()> {
-    if let Type::ImplTrait(opaque) = reply {
-        let text = "a reply is stored in an enum: name its type";
-        return Err(syn::Error::new_spanned(opaque, text));
-    }
-    check_no_self(reply)?;
-    check_owned(reply)?;
-    let is_unit = matches!(reply, Type::Tuple(tuple) if tuple.elems.is_empty());
-    let text = match (kind, is_stream) {
-        ("command", _) => {
-            "nobody waits for the reply to a command: return nothing or `Result<(), E>`, or make it a \
-             `#[request]`"
-        }
-        (_, true) => {
-            "a streaming request sends its reply item by item: return nothing or `Result<(), E>`"
-        }
-        _ => return Ok(()),
-    };
-    if is_unit {
-        Ok(())
-    } else {
-        Err(syn::Error::new_spanned(reply, text))
-    }
-}
-
-/// Whether a value of this type can travel: it borrows nothing but what lives for ever.
-fn check_owned(ty: &Type) -> syn::Result<()> {
-    match ty {
-        Type::Reference(reference) => {
-            if reference
-                .lifetime
-                .as_ref()
-                .is_some_and(|life| life.ident == "static")
-            {
-                return Ok(());
-            }
-            let text = "a message owns what it carries: take `String` for `&str`, `Vec<T>` for `&[T]`, or \
-                an `Arc`";
-            Err(syn::Error::new_spanned(ty, text))
-        }
-        Type::ImplTrait(_) => {
-            let text = "a message is one variant of an enum: name the argument's type";
-            Err(syn::Error::new_spanned(ty, text))
-        }
-        Type::Tuple(tuple) => tuple.elems.iter().try_for_each(check_owned),
-        Type::Array(array) => check_owned(&array.elem),
-        Type::Slice(slice) => check_owned(&slice.elem),
-        Type::Paren(paren) => check_owned(&paren.elem),
-        Type::Path(path) => path
-            .path
-            .segments
-            .iter()
-            .try_for_each(|segment| check_arguments(&segment.arguments)),
-        _ => Ok(()),
-    }
-}
-
-fn check_arguments(arguments: &PathArguments) -> syn::Result<()> {
-    let PathArguments::AngleBracketed(arguments) = arguments else {
-        return Ok(());
-    };
-    arguments
-        .args
-        .iter()
-        .try_for_each(|argument| match argument {
-            GenericArgument::Type(ty) => check_owned(ty),
-            GenericArgument::Lifetime(life) if life.ident != "static" => {
-                let text = "a message owns what it carries: it has no lifetime but `'static`";
-                Err(syn::Error::new_spanned(life, text))
-            }
-            _ => Ok(()),
-        })
-}
-
-fn check_no_self(ty: &Type) -> syn::Result<()> {
-    fn find(tokens: TokenStream) -> Option<Ident> {
-        tokens.into_iter().find_map(|token| match token {
-            TokenTree::Ident(ident) if ident == "Self" => Some(ident),
-            TokenTree::Group(group) => find(group.stream()),
-            _ => None,
-        })
-    }
-    match find(ty.to_token_stream()) {
-        None => Ok(()),
-        Some(ident) => Err(syn::Error::new(
-            ident.span(),
-            "this type goes into an enum, where `Self` is another one: write the name",
-        )),
-    }
-}
-
-const OF_CLASSES: &str =
-    "`priority = \"high\"`, `capacity = 8`, `overflow = \"drop_oldest\"`, `class = HALT`";

@@ -1,6 +1,7 @@
 //! The impl block as a whole: what is read of it, and what is wrong with it.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Span, TokenStream};
+use quote::ToTokens;
 use syn::{
     Attribute, GenericArgument, GenericParam, Generics, Ident, ImplItem, Item, ItemImpl, Path,
     PathArguments, Type, Visibility, parse_quote,
@@ -8,8 +9,9 @@ use syn::{
 
 use crate::{
     arguments::{Arguments, Mock},
-    message::{self, Hook, Message},
-    names::derived,
+    hook::{self, Hook},
+    message::{self, Message, Output},
+    names::{derived, respanned},
 };
 
 /// Everything that is generated comes from this.
@@ -20,8 +22,13 @@ pub(crate) struct Module {
     pub(crate) generics: Generics,
     pub(crate) error: Type,
     pub(crate) names: Names,
+    /// What the message enum derives.
+    pub(crate) derive: Vec<Path>,
+    pub(crate) is_reader_writer: bool,
     pub(crate) messages: Vec<Message>,
-    pub(crate) hooks: Vec<(Hook, Ident)>,
+    pub(crate) hooks: Vec<Hook>,
+    /// Conditions of the whole block.
+    pub(crate) cfgs: Vec<Attribute>,
 }
 
 /// What the items are called.
@@ -55,17 +62,19 @@ impl Module {
         if messages.is_empty() && errors.0.is_none() {
             errors.add(syn::Error::new_spanned(
                 &block.self_ty,
-                "no method of this block is a message: put `#[request]` or `#[command]` on an \
-                 `async fn`",
+                "no method of this block is a message: put `#[request]`, `#[command]` or \
+                 `#[every(\"30s\")]` on an `async fn`",
             ));
         }
-        let module = match (errors.into_result(), handler) {
-            (Ok(()), Some(handler)) => {
-                let (self_ty, generics) = ((*block.self_ty).clone(), block.generics.clone());
-                Ok(Self::new(
-                    arguments, handler, self_ty, generics, messages, hooks,
-                ))
+        if let Some(span) = arguments.reader_writer {
+            let reads = |message: &Message| message.reads.is_some() && message.is_request();
+            if errors.0.is_none() && !messages.iter().any(reads) {
+                let text = "nothing to run side by side: no request of this block takes `&self`";
+                errors.add(syn::Error::new(span, text));
             }
+        }
+        let module = match (errors.into_result(), handler) {
+            (Ok(()), Some(handler)) => Ok(Self::new(arguments, handler, &block, messages, hooks)),
             (Err(error), _) => Err(error),
             (Ok(()), None) => unreachable!("a handler without a name is an error"),
         };
@@ -75,18 +84,16 @@ impl Module {
     fn new(
         arguments: Arguments,
         handler: Ident,
-        self_ty: Type,
-        generics: Generics,
+        block: &ItemImpl,
         messages: Vec<Message>,
-        hooks: Vec<(Hook, Ident)>,
+        hooks: Vec<Hook>,
     ) -> Self {
         let spark_channel = arguments
             .spark_channel
             .unwrap_or_else(|| parse_quote!(::spark_channel));
         let error = arguments
             .error
-            .or_else(|| messages.iter().find_map(|message| message.error.clone()))
-            .unwrap_or_else(|| parse_quote!(#spark_channel::__private::Report));
+            .unwrap_or_else(|| default_error(&messages, &spark_channel));
         let name = |given: Option<Ident>, kind| {
             given.unwrap_or_else(|| derived(&handler, &format!("{handler}{kind}")))
         };
@@ -102,14 +109,17 @@ impl Module {
             handler,
         };
         Self {
-            vis: arguments.vis.unwrap_or_else(|| widest(&messages)),
+            vis: foreign(&arguments.vis.unwrap_or_else(|| widest(&messages))),
             spark_channel,
-            self_ty,
-            generics,
+            self_ty: (*block.self_ty).clone(),
+            generics: block.generics.clone(),
             error,
             names,
+            derive: arguments.derive.unwrap_or_default(),
+            is_reader_writer: arguments.reader_writer.is_some(),
             messages,
             hooks,
+            cfgs: cfgs(&block.attrs),
         }
     }
 }
@@ -151,16 +161,18 @@ pub(crate) fn inherent_impl(item: &TokenStream) -> syn::Result<ItemImpl> {
     }
 }
 
-fn read_methods(block: &mut ItemImpl, errors: &mut Errors) -> (Vec<Message>, Vec<(Hook, Ident)>) {
+fn read_methods(block: &mut ItemImpl, errors: &mut Errors) -> (Vec<Message>, Vec<Hook>) {
     let mut messages: Vec<Message> = Vec::new();
-    let mut hooks: Vec<(Hook, Ident)> = Vec::new();
+    let mut hooks: Vec<Hook> = Vec::new();
     for item in &mut block.items {
         let ImplItem::Fn(method) = item else { continue };
         if let Some(message) = errors.keep(message::read(method)).flatten() {
-            if let Some(other) = messages
-                .iter()
-                .find(|other| other.variant == message.variant)
-            {
+            // Of two that are never there at once, only one is the variant.
+            let twin = messages.iter().find(|other| {
+                other.variant == message.variant
+                    && (other.cfgs.is_empty() || message.cfgs.is_empty())
+            });
+            if let Some(other) = twin {
                 let text = format!(
                     "`{}` and `{}` would be the same variant, `{}`: rename one of them",
                     other.name, message.name, message.variant
@@ -169,15 +181,38 @@ fn read_methods(block: &mut ItemImpl, errors: &mut Errors) -> (Vec<Message>, Vec
             }
             messages.push(message);
         }
-        if let Some(hook) = errors.keep(message::read_hook(method)).flatten() {
-            if hooks.iter().any(|(other, _)| *other == hook) {
-                let text = format!("there is another `#[{}]` in this block", hook.name());
+        if let Some(hook) = errors.keep(hook::read(method)).flatten() {
+            let twin = hooks.iter().find(|other| {
+                other.kind == hook.kind && (other.cfgs.is_empty() || hook.cfgs.is_empty())
+            });
+            if twin.is_some() {
+                let text = format!("there is another `#[{}]` in this block", hook.kind.name());
                 errors.add(syn::Error::new(method.sig.ident.span(), text));
             }
-            hooks.push((hook, method.sig.ident.clone()));
+            hooks.push(hook);
         }
     }
     (messages, hooks)
+}
+
+/// `vis`, written by the macro: for lints, an item starts where its visibility does.
+fn foreign(vis: &Visibility) -> Visibility {
+    let tokens = respanned(vis.to_token_stream(), Span::call_site());
+    parse_quote!(#tokens)
+}
+
+/// That of the first method that can fail.
+fn default_error(messages: &[Message], spark_channel: &Path) -> Type {
+    let first = messages.iter().find_map(|message| match &message.output {
+        Output::Fallible(fallible) => Some(fallible),
+        Output::Infallible => None,
+    });
+    match first.map(|fallible| (&fallible.result, &fallible.error)) {
+        None => parse_quote!(#spark_channel::__private::Report),
+        Some((_, Some(error))) => error.clone(),
+        // An alias, which says what its error is to the compiler alone.
+        Some((result, None)) => parse_quote!(#spark_channel::__private::ErrorOf<#result>),
+    }
 }
 
 fn check_generics(generics: &Generics) -> syn::Result<()> {
@@ -208,16 +243,16 @@ fn handler_name(self_ty: &Type) -> syn::Result<Ident> {
 
 /// The widest visibility of a message's method.
 fn widest(messages: &[Message]) -> Visibility {
-    let of = |wanted: fn(&Visibility) -> bool| {
-        messages
-            .iter()
-            .map(|message| &message.vis)
-            .find(|vis| wanted(vis))
-            .cloned()
+    let breadth = |vis: &Visibility| match vis {
+        Visibility::Public(_) => 3,
+        Visibility::Restricted(vis) if vis.path.is_ident("crate") => 2,
+        Visibility::Restricted(_) => 1,
+        Visibility::Inherited => 0,
     };
-    of(|vis| matches!(vis, Visibility::Public(_)))
-        .or_else(|| of(|vis| matches!(vis, Visibility::Restricted(_))))
-        .unwrap_or(Visibility::Inherited)
+    let of_messages = messages.iter().map(|message| &message.vis);
+    // The first of the widest.
+    let widest = of_messages.rev().max_by_key(|vis| breadth(vis));
+    widest.cloned().unwrap_or(Visibility::Inherited)
 }
 
 /// The `T`, and the `E` if there is one, of a type that is spelled `Result<T, E>`,
@@ -253,4 +288,10 @@ pub(crate) fn take_attributes(attributes: &mut Vec<Attribute>, names: &[&str]) -
     let (taken, left) = std::mem::take(attributes).into_iter().partition(is_one);
     *attributes = left;
     taken
+}
+
+/// The conditions among attributes.
+pub(crate) fn cfgs(attributes: &[Attribute]) -> Vec<Attribute> {
+    let is_cfg = |attribute: &&Attribute| attribute.path().is_ident("cfg");
+    attributes.iter().filter(is_cfg).cloned().collect()
 }

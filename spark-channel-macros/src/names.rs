@@ -1,12 +1,18 @@
 //! How what is defined gets its names.
 
-use proc_macro2::Span;
+use proc_macro2::{Group, Span, TokenStream, TokenTree};
 use syn::{Ident, ext::IdentExt};
 
 /// A name for an item that the macro defines because of `origin`: errors point at the
 /// user's line, and lints know that it was not written there.
 pub(crate) fn derived(origin: &Ident, name: &str) -> Ident {
     Ident::new(name, origin.span().resolved_at(Span::call_site()))
+}
+
+/// A name inside of a function that the macro writes: no argument of the user's is in its
+/// way.
+pub(crate) fn internal(name: &str) -> Ident {
+    Ident::new(name, Span::mixed_site())
 }
 
 /// `get_data` → `GetData`.
@@ -42,4 +48,22 @@ pub(crate) fn field(argument: &Ident) -> Ident {
     let mut field = argument.clone();
     field.set_span(argument.span().resolved_at(Span::call_site()));
     field
+}
+
+/// The same tokens at another place.
+pub(crate) fn respanned(tokens: TokenStream, span: Span) -> TokenStream {
+    let respan = |token| match token {
+        TokenTree::Group(group) => {
+            let inside = respanned(group.stream(), span);
+            let mut group = Group::new(group.delimiter(), inside);
+            group.set_span(span);
+            TokenTree::Group(group)
+        }
+        mut token => {
+            let span = span.resolved_at(token.span());
+            token.set_span(span);
+            token
+        }
+    };
+    tokens.into_iter().map(respan).collect()
 }

@@ -53,12 +53,13 @@ pub enum Detached {
 ///
 /// As long as it exists, in the mailbox or in a handler, ticks are skipped. It may be dropped
 /// early to let the next one come.
-#[derive(Debug)]
 #[must_use = "dropping a tick lets the next one come"]
-pub struct Tick {
-    due: Instant,
+pub struct Tick(Arc<Due>);
+
+/// Shared with the timer, and not part of the message: a tick takes one word there.
+struct Due {
+    at: Instant,
     skipped: u64,
-    _held: Arc<()>,
 }
 
 // === impl WeakDispatcher ===
@@ -299,16 +300,34 @@ impl fmt::Debug for Attached {
 // === impl Tick ===
 
 impl Tick {
+    /// A tick of no timer, due now: to do by hand what a timer does, above all in tests.
+    /// It holds back no other.
+    pub fn by_hand() -> Self {
+        Self(Arc::new(Due {
+            at: Instant::now(),
+            skipped: 0,
+        }))
+    }
+
     /// When it was due.
     #[must_use]
-    pub const fn due(&self) -> Instant {
-        self.due
+    pub fn due(&self) -> Instant {
+        self.0.at
     }
 
     /// How many ticks were skipped since the one before.
     #[must_use]
-    pub const fn skipped(&self) -> u64 {
-        self.skipped
+    pub fn skipped(&self) -> u64 {
+        self.0.skipped
+    }
+}
+
+impl fmt::Debug for Tick {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tick")
+            .field("due", &self.due())
+            .field("skipped", &self.skipped())
+            .finish()
     }
 }
 
@@ -334,14 +353,12 @@ where
         if previous.strong_count() > 0 {
             skipped += 1;
         } else {
-            let held = Arc::new(());
-            previous = Arc::downgrade(&held);
-            let tick = Tick {
-                due,
+            let this = Arc::new(Due {
+                at: due,
                 skipped: std::mem::take(&mut skipped),
-                _held: held,
-            };
-            if let Some(detached) = to.feed(|| make(tick)).await {
+            });
+            previous = Arc::downgrade(&this);
+            if let Some(detached) = to.feed(|| make(Tick(this))).await {
                 return detached;
             }
         }

@@ -44,6 +44,8 @@ impl<T> Future for Contained<T> {
             Ok(polled) => polled.map(Ok),
             Err(panic) => {
                 let text = Arc::from(panic_text(&*panic));
+                #[cfg(feature = "test-util")]
+                crate::testing::panicked(&text);
                 // The first panic is the one to report.
                 quietly(|| self.work = None);
                 quietly(|| drop(panic));

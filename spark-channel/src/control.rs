@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::family::Family;
 use crate::{
+    Attached,
     callback::Stamp,
     clock::{Clock, Length, Moment},
     deadlock::{Deadlocks, Waits},
@@ -86,6 +87,8 @@ pub(crate) struct Control {
     pub(crate) ending: Ending,
     /// What a supervised module shares with its supervisor.
     pub(crate) oversight: Option<Arc<Oversight>>,
+    /// What feeds the module by its own wish. Ends by itself, but has to be kept till then.
+    feeds: OnceLock<Vec<Attached>>,
 }
 
 /// One replica's share.
@@ -141,6 +144,15 @@ impl Control {
             reservations: crate::service::Reservations::default(),
             ending: Ending::default(),
             oversight: None,
+            feeds: OnceLock::new(),
+        }
+    }
+
+    /// Keeps what feeds the module, once.
+    pub(crate) fn keep(&self, feeds: Vec<Attached>) {
+        if !feeds.is_empty() {
+            // A second time there would be nobody to keep them.
+            let _ = self.feeds.set(feeds);
         }
     }
 

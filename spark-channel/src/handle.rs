@@ -40,19 +40,31 @@ type Parts<M, R, C, E> = (
 
 // === impl ModuleHandle ===
 
-impl<M, R, C, E> ModuleHandle<M, R, C, E> {
-    pub(crate) const fn new(
+impl<M, R, C, E> ModuleHandle<M, R, C, E>
+where
+    M: Send + 'static,
+    R: Send + 'static,
+    C: Send + 'static,
+    E: Send + 'static,
+{
+    /// The handle of a module that has just been started.
+    pub(crate) fn new(
         dispatcher: SparkGenericModuleDispatcher<M, R, C, E>,
         control: Arc<Control>,
         task: JoinHandle<Report>,
     ) -> Self {
-        Self {
+        let handle = Self {
             dispatcher,
             control,
             task,
-        }
+        };
+        #[cfg(feature = "test-util")]
+        crate::testing::seen(&handle);
+        handle
     }
+}
 
+impl<M, R, C, E> ModuleHandle<M, R, C, E> {
     pub(crate) fn into_parts(self) -> Parts<M, R, C, E> {
         (self.dispatcher, self.control, self.task)
     }

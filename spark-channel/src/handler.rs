@@ -4,7 +4,7 @@ use std::{future::Future, marker::PhantomData};
 
 use async_trait::async_trait;
 
-use crate::{Class, SparkChannelError};
+use crate::{Attached, Class, SparkChannelError, WeakDispatcher};
 
 /// A module's behaviour, written with `async fn`.
 ///
@@ -125,6 +125,51 @@ pub trait NativeHandler: Send + 'static {
     /// does not ask.
     fn classes() -> Option<fn(&Self::Message) -> Class> {
         None
+    }
+
+    /// Starts what feeds the module by itself, timers and streams, which it keeps until it
+    /// ends. Default: nothing.
+    ///
+    /// Called once, when the module is spawned, and not again after a restart; of a pool,
+    /// once for all replicas. Not called for a part of a [`Router`](crate::Router), for the
+    /// modules of a [keyed set](crate::keyed()), for a module that is run by
+    /// [`run_module_server`](crate::run_module_server), nor by a driver of the test kit.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use spark_channel::{Attached, NativeHandler, Tick, WeakDispatcher};
+    /// use std::time::Duration;
+    ///
+    /// struct Cache(Vec<String>);
+    ///
+    /// impl NativeHandler for Cache {
+    ///     type Message = Tick;
+    ///     type Response = ();
+    ///     type Error = eyre::Report;
+    ///
+    ///     fn feeds<C: Send + 'static>(cache: &WeakDispatcher<Tick, (), C>) -> Vec<Attached> {
+    ///         vec![cache.every(Duration::from_secs(30), |tick| tick)]
+    ///     }
+    ///
+    ///     async fn handle_command(&mut self, _: Tick) -> eyre::Result<()> {
+    ///         self.0.clear();
+    ///         Ok(())
+    ///     }
+    ///
+    ///     async fn handle_request(&mut self, tick: Tick) -> eyre::Result<()> {
+    ///         self.handle_command(tick).await
+    ///     }
+    /// }
+    /// ```
+    fn feeds<C>(
+        module: &WeakDispatcher<Self::Message, Self::Response, C, Self::Error>,
+    ) -> Vec<Attached>
+    where
+        C: Send + 'static,
+    {
+        let _ = module;
+        Vec::new()
     }
 }
 

@@ -32,9 +32,9 @@ mod keyed;
 mod message_stats;
 #[cfg(feature = "metrics")]
 mod metrics_exporter;
-#[cfg(feature = "macros")]
-mod mocked_method;
 mod module;
+#[cfg(feature = "macros")]
+mod module_macro;
 mod module_tasks;
 mod oversight;
 mod reader_writer;
@@ -119,7 +119,5 @@ pub use crate::service::{DispatcherService, ServiceCall, ServiceHandler, service
 #[cfg(feature = "macros")]
 #[doc(hidden)]
 pub mod __private {
-    pub use eyre::Report;
-
-    pub use crate::mocked_method::MockedMethod;
+    pub use crate::module_macro::*;
 }

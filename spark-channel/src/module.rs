@@ -528,6 +528,7 @@ where
         };
         let dispatcher =
             SparkGenericModuleDispatcher::of_module(sender, Arc::clone(&control), direct, intake);
+        control.keep(H::feeds(&dispatcher.downgrade()));
         ModuleHandle::new(dispatcher, control, task)
     }
 }

@@ -5,7 +5,7 @@ use std::future::Future;
 mod builder;
 
 pub use self::builder::{ReaderWriterBuilder, reader_writer};
-use crate::{IntoHandler, NativeHandler, SparkChannelError};
+use crate::{Attached, Class, IntoHandler, NativeHandler, SparkChannelError, WeakDispatcher};
 
 /// What a request does to its module's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -169,6 +169,22 @@ pub trait ReaderWriterHandler: Send + Sync + 'static {
     fn command_failed(&mut self, error: Self::Error) {
         drop(error);
     }
+
+    /// How its messages are sorted into classes; see [`NativeHandler::classes`].
+    fn classes() -> Option<fn(&Self::Message) -> Class> {
+        None
+    }
+
+    /// Starts what feeds the module by itself; see [`NativeHandler::feeds`].
+    fn feeds<C>(
+        module: &WeakDispatcher<Self::Message, Self::Response, C, Self::Error>,
+    ) -> Vec<Attached>
+    where
+        C: Send + 'static,
+    {
+        let _ = module;
+        Vec::new()
+    }
 }
 
 /// Adapts a [`ReaderWriterHandler`] to a [`NativeHandler`], which handles one message at
@@ -223,6 +239,17 @@ impl<H: ReaderWriterHandler> NativeHandler for ReaderWriter<H> {
 
     fn command_failed(&mut self, error: H::Error) {
         self.0.command_failed(error);
+    }
+
+    fn classes() -> Option<fn(&H::Message) -> Class> {
+        H::classes()
+    }
+
+    fn feeds<C>(module: &WeakDispatcher<H::Message, H::Response, C, H::Error>) -> Vec<Attached>
+    where
+        C: Send + 'static,
+    {
+        H::feeds(module)
     }
 }
 

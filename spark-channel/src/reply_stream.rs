@@ -36,7 +36,7 @@ use crate::{
     SparkChannelError, SparkGenericModuleDispatcher, Stage,
     clock::{Clock, Moment},
     current,
-    request::{Caller, Limit, Timer, earlier},
+    request::{Caller, Limit, Timer, earlier, reply_dropped},
     run_loop::{panic_text, quietly},
 };
 
@@ -489,7 +489,7 @@ impl<T, E: From<SparkChannelError>> Items<T, E> {
                 return Poll::Pending;
             }
             Some(Ok(())) => None,
-            None => Some(Err(SparkChannelError::ReplyDropped.into())),
+            None => Some(Err(reply_dropped())),
         })
     }
 }

@@ -547,6 +547,8 @@ pub(crate) fn give_up<M, R, C, E: From<SparkChannelError>>(
 
 #[cold]
 pub(crate) fn reply_dropped<E: From<SparkChannelError>>() -> E {
+    #[cfg(feature = "test-util")]
+    crate::testing::unanswered();
     SparkChannelError::ReplyDropped.into()
 }
 

@@ -1,6 +1,6 @@
 //! What `#[module]` makes of an impl block.
 
-#![cfg(feature = "macros")]
+#![cfg(all(feature = "macros", feature = "test-util"))]
 
 use std::{collections::BTreeMap, fmt::Display, num::NonZeroU64, time::Duration};
 
@@ -10,7 +10,7 @@ use spark_channel::{
 };
 use tokio::time::Instant;
 
-use crate::support::{Log, within};
+use crate::support::Log;
 
 mod support;
 
@@ -133,7 +133,7 @@ fn two() -> NonZeroU64 {
 
 async fn all<T>(mut stream: ReplyStream<T, StockError>) -> Result<Vec<T>, StockError> {
     let mut items = Vec::new();
-    while let Some(item) = within(stream.next()).await {
+    while let Some(item) = stream.next().await {
         items.push(item?);
     }
     Ok(items)
@@ -141,55 +141,53 @@ async fn all<T>(mut stream: ReplyStream<T, StockError>) -> Result<Vec<T>, StockE
 
 // --- the module and its client
 
-#[tokio::test(start_paused = true)]
+#[spark_channel::testing::test]
 async fn the_client_has_a_method_for_each_message() {
     let handle = module(Stock::default()).spawn();
     let stock = StockClient::from(handle.dispatcher());
 
-    within(stock.restock("tea".into(), 5))
-        .await
-        .expect("accepted");
+    stock.restock("tea".into(), 5).await.expect("accepted");
 
-    assert_eq!(within(stock.reserve("tea".into(), two())).await, Ok(3));
-    assert_eq!(within(stock.clone().count("tea".into())).await, Ok(3));
-    let sold_out = within(stock.reserve("mate".into(), two())).await;
+    assert_eq!(stock.reserve("tea".into(), two()).await, Ok(3));
+    assert_eq!(stock.clone().count("tea".into()).await, Ok(3));
+    let sold_out = stock.reserve("mate".into(), two()).await;
     assert_eq!(sold_out, Err(StockError::SoldOut));
-    let report = within(handle.shutdown(Stop::Drain)).await;
+    let report = handle.shutdown(Stop::Drain).await;
     assert_eq!((report.stats.handled, report.stats.failed), (4, 1));
 }
 
-#[tokio::test(start_paused = true)]
+#[spark_channel::testing::test]
 async fn a_methods_error_becomes_the_modules() {
     let stock = StockClient::from(spawn_module(Stock::default()).dispatcher());
-    assert_eq!(within(stock.parse("7".into())).await, Ok(7));
-    let error = within(stock.parse("seven".into())).await;
+    assert_eq!(stock.parse("7".into()).await, Ok(7));
+    let error = stock.parse("seven".into()).await;
     assert!(matches!(error, Err(StockError::NotANumber(_))));
 }
 
-#[tokio::test(start_paused = true)]
+#[spark_channel::testing::test(interrupted = 1)]
 async fn a_messages_timeout_holds_unless_the_call_has_its_own() {
-    let stock = StockClient::from(spawn_module(Stock::default()).dispatcher());
+    let handle = spawn_module(Stock::default());
+    let stock = StockClient::from(handle.dispatcher());
     let timed_out = SparkChannelError::TimedOut {
         stage: Stage::Running,
     };
 
     let start = Instant::now();
-    assert_eq!(within(stock.hang()).await, Err(timed_out.into()));
+    assert_eq!(stock.hang().await, Err(timed_out.into()));
     assert_eq!(start.elapsed().as_millis(), 500);
 
     let start = Instant::now();
     let own = stock.hang().timeout(Duration::from_millis(200));
-    assert!(within(own).await.is_err());
+    assert!(own.await.is_err());
     assert_eq!(start.elapsed().as_millis(), 200);
+    handle.shutdown(Stop::Now).await;
 }
 
-#[tokio::test(start_paused = true)]
+#[spark_channel::testing::test]
 async fn streams_end_when_their_method_does() {
     let stock = StockClient::from(spawn_module(Stock::default()).dispatcher());
     for (item, more) in [("tea", 1), ("mate", 2), ("toast", 3), ("tart", 4)] {
-        within(stock.restock(item.into(), more))
-            .await
-            .expect("accepted");
+        stock.restock(item.into(), more).await.expect("accepted");
     }
 
     let items = all(stock.items("t".into())).await;
@@ -199,11 +197,11 @@ async fn streams_end_when_their_method_does() {
         Err(StockError::SoldOut)
     );
 
-    let counts = within(stock.counts()).await.expect("answered");
+    let counts = stock.counts().await.expect("answered");
     assert_eq!(all(counts).await, Ok(vec![2, 4, 1, 3]));
 }
 
-#[tokio::test(start_paused = true)]
+#[spark_channel::testing::test(dead_letters = 1, interrupted = 1)]
 async fn the_hooks_are_the_handlers() {
     let log = Log::default();
     let stock = Stock {
@@ -213,19 +211,17 @@ async fn the_hooks_are_the_handlers() {
     let handle = module(stock).spawn();
     let client = StockClient::from(handle.dispatcher());
 
-    within(client.spoil("it is old")).await.expect("accepted");
-    assert_eq!(within(client.count("tea".into())).await, Ok(0));
+    client.spoil("it is old").await.expect("accepted");
+    assert_eq!(client.count("tea".into()).await, Ok(0));
     let _hanging = support::queued(client.hang());
-    within(client.restock("tea".into(), 1))
-        .await
-        .expect("accepted");
-    within(handle.shutdown(Stop::Now)).await;
+    client.restock("tea".into(), 1).await.expect("accepted");
+    handle.shutdown(Stop::Now).await;
 
     let lines = ["open", "failed: sold out", "undelivered restock", "close"];
     assert_eq!(log.lines(), lines);
 }
 
-#[tokio::test(start_paused = true)]
+#[spark_channel::testing::test]
 async fn the_enums_can_be_used_as_such() {
     let stock = spawn_module(Stock::default()).dispatcher();
 
@@ -235,7 +231,7 @@ async fn the_enums_can_be_used_as_such() {
         more: 2,
     };
     assert_eq!(restock.name(), "restock");
-    let done = within(stock.request(restock)).await.expect("handled");
+    let done = stock.request(restock).await.expect("handled");
     assert!(matches!(done, StockResponse::Restock));
 
     // A request can be sent, which drops its reply.
@@ -243,22 +239,20 @@ async fn the_enums_can_be_used_as_such() {
         item: "tea".into(),
         wanted: two(),
     };
-    within(stock.command(reserve)).await.expect("accepted");
+    stock.command(reserve).await.expect("accepted");
 
     let count = StockMessage::Count { item: "tea".into() };
-    let counted = within(stock.request(count)).await.expect("answered");
+    let counted = stock.request(count).await.expect("answered");
     assert!(matches!(counted, StockResponse::Count(0)), "{counted:?}");
 }
 
-#[tokio::test(start_paused = true)]
+#[spark_channel::testing::test]
 async fn a_command_that_is_refused_is_given_back() {
     let handle = spawn_module(Stock::default());
     let stock = StockClient::from(handle.dispatcher());
-    within(handle.shutdown(Stop::Drain)).await;
+    handle.shutdown(Stop::Drain).await;
 
-    let refused = within(stock.restock("tea".into(), 5))
-        .await
-        .expect_err("stopped");
+    let refused = stock.restock("tea".into(), 5).await.expect_err("stopped");
 
     assert_eq!(refused.reason, SparkChannelError::Closed);
     let message = refused.into_inner();
@@ -276,14 +270,14 @@ async fn sell(stock: &impl StockApi, item: &str) -> Result<u64, StockError> {
     stock.reserve(item.into(), two()).await
 }
 
-#[tokio::test(start_paused = true)]
+#[spark_channel::testing::test]
 async fn code_written_against_the_trait_takes_the_client() {
     let stock = StockClient::from(spawn_module(Stock::default()).dispatcher());
-    assert_eq!(within(sell(&stock, "tea")).await, Ok(8));
-    assert_eq!(within(sell(&stock, "tea")).await, Ok(6));
+    assert_eq!(sell(&stock, "tea").await, Ok(8));
+    assert_eq!(sell(&stock, "tea").await, Ok(6));
 }
 
-#[tokio::test(start_paused = true)]
+#[spark_channel::testing::test]
 async fn a_mock_answers_as_programmed_and_records_its_calls() {
     let stock = StockMock::new();
     let mut left = 4;
@@ -296,11 +290,8 @@ async fn a_mock_answers_as_programmed_and_records_its_calls() {
         }
     });
 
-    assert_eq!(within(sell(&stock, "tea")).await, Ok(2));
-    assert_eq!(
-        within(sell(&stock.clone(), "mate")).await,
-        Err(StockError::SoldOut)
-    );
+    assert_eq!(sell(&stock, "tea").await, Ok(2));
+    assert_eq!(sell(&stock.clone(), "mate").await, Err(StockError::SoldOut));
 
     assert_eq!(stock.count_calls(), ["tea", "mate"]);
     assert_eq!(
@@ -311,7 +302,7 @@ async fn a_mock_answers_as_programmed_and_records_its_calls() {
     assert!(stock.hang_calls().is_empty());
 }
 
-#[tokio::test(start_paused = true)]
+#[spark_channel::testing::test]
 async fn a_mocked_command_gives_its_message_back_when_told_to() {
     let stock = StockMock::new();
     stock.on_restock(|_, _| Err(SparkChannelError::Full));
@@ -325,7 +316,7 @@ async fn a_mocked_command_gives_its_message_back_when_told_to() {
     ));
 }
 
-#[tokio::test(start_paused = true)]
+#[spark_channel::testing::test]
 async fn a_mocked_stream_is_what_its_answer_is() {
     let stock = StockMock::new();
     stock.on_items(|prefix| ReplyStream::from_iter([prefix, "end".into()]));
@@ -333,13 +324,13 @@ async fn a_mocked_stream_is_what_its_answer_is() {
     assert_eq!(items, Ok(vec!["tea".into(), "end".into()]));
 }
 
-#[tokio::test]
+#[spark_channel::testing::test]
 #[should_panic(expected = "give it one with `on_count`")]
 async fn a_mock_without_an_answer_panics_with_what_to_do() {
     let _ = StockMock::new().count("tea".into()).await;
 }
 
-#[tokio::test]
+#[spark_channel::testing::test]
 async fn an_answer_may_use_the_mock_it_belongs_to() {
     let stock = StockMock::new();
     let same = stock.clone();
@@ -385,7 +376,7 @@ mod shelf {
     }
 }
 
-#[tokio::test(start_paused = true)]
+#[spark_channel::testing::test]
 async fn generics_names_and_visibility_are_respected() {
     use shelf::{Ask, FakeShelf, Shelf, ShelfHandle, Shelving};
     let things = Vec::new();
@@ -393,18 +384,11 @@ async fn generics_names_and_visibility_are_respected() {
     let dispatcher = spawn_module(Shelf::<String, 1, _> { things, unused }).dispatcher();
     let shelf: ShelfHandle<String> = dispatcher.into();
 
-    assert_eq!(
-        within(shelf.put("cup".into()))
-            .await
-            .expect("there is room"),
-        1
-    );
-    let full = within(shelf.put("jug".into()))
-        .await
-        .expect_err("there is none");
+    assert_eq!(shelf.put("cup".into()).await.expect("there is room"), 1);
+    let full = shelf.put("jug".into()).await.expect_err("there is none");
     assert_eq!(full.to_string(), "no room beside nothing");
     assert_eq!(
-        within(shelf.r#type(0)).await.expect("answered").as_deref(),
+        shelf.r#type(0).await.expect("answered").as_deref(),
         Some("cup")
     );
     assert_eq!(Ask::Type::<u8> { r#in: 1 }.name(), "type");
@@ -427,10 +411,10 @@ impl Single {
     }
 }
 
-#[tokio::test(start_paused = true)]
+#[spark_channel::testing::test]
 async fn a_module_may_have_a_single_message() {
     let single = SingleClient::from(spawn_module(Single).dispatcher());
-    assert_eq!(within(single.answer()).await.expect("answered"), 42);
+    assert_eq!(single.answer().await.expect("answered"), 42);
 }
 
 #[test]

@@ -3,8 +3,11 @@
 use proc_macro2::TokenStream;
 use quote::quote;
 
-use super::{Context, braced, docs, errors_section, is_unit};
-use crate::message::{Argument, Kind, Message};
+use super::{Context, docs, duration, errors_section, is_unit};
+use crate::{
+    message::{Argument, Items, Kind, Message},
+    names::internal,
+};
 
 pub(super) fn items(context: &Context<'_>) -> TokenStream {
     let client = client(context);
@@ -17,27 +20,27 @@ fn client(context: &Context<'_>) -> TokenStream {
     let (vis, name, dispatcher) = (&module.vis, &module.names.client, &context.dispatcher);
     let generics = &context.client_generics;
     let (parameters, arguments, clause) = generics.split_for_impl();
-    let methods = module
-        .messages
-        .iter()
-        .map(|message| method(context, message));
+    let methods = public(context).map(|message| method(context, message));
     let doc = format!(
         " A dispatcher for `{}`, with a method for each message.",
         module.names.handler
     );
-    let name_text = name.to_string();
+    let (name_text, unused) = (name.to_string(), Context::allow_unused());
     quote! {
         #[doc = #doc]
         #[doc = ""]
         #[doc = " Made `From` a dispatcher; cheap to clone. Arguments travel in the message."]
+        #unused
         #vis struct #name #generics #clause {
             dispatcher: #dispatcher,
         }
 
+        #unused
         impl #parameters #name #arguments #clause {
             #(#methods)*
 
             /// The dispatcher itself, to send messages as such.
+            #[inline]
             #[must_use]
             #vis const fn dispatcher(&self) -> &#dispatcher {
                 &self.dispatcher
@@ -66,82 +69,112 @@ fn client(context: &Context<'_>) -> TokenStream {
     }
 }
 
+/// The messages that somebody may send.
+pub(super) fn public<'a>(context: &Context<'a>) -> impl Iterator<Item = &'a Message> {
+    let messages = context.module.messages.iter();
+    messages.filter(|message| message.is_public())
+}
+
 fn method(context: &Context<'_>, message: &Message) -> TokenStream {
+    let head = head(message);
+    let body = match &message.kind {
+        Kind::Command | Kind::Every(_) => send(context, message),
+        Kind::Request => request(context, message),
+        Kind::Stream(items) => stream(context, message, items),
+    };
+    quote!(#head #[inline] #body)
+}
+
+/// What stands above a method.
+fn head(message: &Message) -> TokenStream {
+    let (docs, section) = (docs(message), errors_section(message));
+    let (cfgs, deprecated) = (&message.cfgs, &message.deprecated);
+    quote!(#(#cfgs)* #docs #section #deprecated)
+}
+
+fn send(context: &Context<'_>, message: &Message) -> TokenStream {
+    let module = context.module;
+    let (krate, vis, messages) = (&module.spark_channel, &module.vis, &module.names.message);
+    let (name, variant, fields) = (&message.name, &message.variant, context.braced(message));
+    let (parameters, message_ty) = (parameters(message), &context.message);
+    quote! {
+        #vis fn #name(
+            &self, #(#parameters),*
+        ) -> impl ::core::future::Future<
+            Output = ::core::result::Result<(), #krate::Refused<#message_ty>>
+        > + ::core::marker::Send + '_ {
+            self.dispatcher.command(#messages::#variant #fields)
+        }
+    }
+}
+
+fn request(context: &Context<'_>, message: &Message) -> TokenStream {
     let module = context.module;
     let (krate, vis, error) = (&module.spark_channel, &module.vis, &module.error);
     let (messages, responses) = (&module.names.message, &module.names.response);
-    let (name, variant, fields) = (&message.name, &message.variant, braced(message));
-    let (docs, section, cfgs) = (docs(message), errors_section(message), &message.cfgs);
-    let parameters = parameters(message);
-    let timeout = timeout(message);
+    let (name, variant, fields) = (&message.name, &message.variant, context.braced(message));
     let (message_ty, response_ty, reply) = (&context.message, &context.response, &message.reply);
-    match &message.kind {
-        Kind::Command => quote! {
-            #(#cfgs)*
-            #docs
-            #section
-            #vis async fn #name(
-                &self, #(#parameters),*
-            ) -> ::core::result::Result<(), #krate::Refused<#message_ty>> {
-                self.dispatcher.command(#messages::#variant #fields).await
-            }
-        },
-        Kind::Request => {
-            let text = message.text();
-            let matched = if is_unit(reply) {
-                quote!(#responses::#variant => ::core::result::Result::Ok(()))
-            } else {
-                quote!(#responses::#variant(reply) => ::core::result::Result::Ok(reply))
-            };
-            // With a single variant there is no other.
-            let other = (module.messages.len() > 1).then(|| {
-                quote! {
-                    other => ::core::result::Result::Err(
-                        #krate::SparkChannelError::unexpected_response(#text, other.name()),
-                    )
-                }
-            });
-            quote! {
-                #(#cfgs)*
-                #docs
-                #section
-                #vis fn #name(&self, #(#parameters),*) -> #krate::TypedRequest<
-                    '_,
-                    #reply,
-                    #message_ty,
-                    #response_ty,
-                    #krate::SparkChannelCancellationToken,
-                    #error,
-                > {
-                    self.dispatcher
-                        .request(#messages::#variant #fields)
-                        .typed(|response| match response { #matched, #other })
-                        #timeout
-                }
-            }
+    let (parameters, timeout, text) = (parameters(message), timeout(message), message.text());
+    let (answer, response, other) = (internal("answer"), internal("response"), internal("other"));
+    let matched = if is_unit(reply) {
+        quote!(#responses::#variant => ::core::result::Result::Ok(()))
+    } else {
+        quote!(#responses::#variant(#answer) => ::core::result::Result::Ok(#answer))
+    };
+    // With a single variant there is no other.
+    let others = module.messages.iter();
+    let others = others.filter(|other| other.variant != *variant);
+    let is_certain = others.clone().any(|other| other.cfgs.is_empty());
+    let unexpected = (others.count() > 0).then(|| {
+        let allowed = (!is_certain).then(
+            || quote!(#[allow(unreachable_patterns, reason = "the others may not be there")]),
+        );
+        quote! {
+            #allowed
+            #other => ::core::result::Result::Err(
+                #krate::SparkChannelError::unexpected_response(#text, #other.name()),
+            )
         }
-        Kind::Stream(items) => {
-            let (item, sender) = (&items.item, &items.field);
-            let message = quote!(move |#sender| #messages::#variant #fields);
-            let ask = match &items.buffer {
-                None => quote!(request_stream(#message)),
-                Some(buffer) => quote! {
-                    request_stream_buffered(
-                        const { ::core::num::NonZeroUsize::new(#buffer).expect("not zero") },
-                        #message,
-                    )
-                },
-            };
-            quote! {
-                #(#cfgs)*
-                #docs
-                #section
-                #vis fn #name(&self, #(#parameters),*) -> #krate::ReplyStream<#item, #error> {
-                    self.dispatcher
-                        .#ask
-                        #timeout
-                }
-            }
+    });
+    quote! {
+        #vis fn #name(&self, #(#parameters),*) -> #krate::TypedRequest<
+            '_,
+            #reply,
+            #message_ty,
+            #response_ty,
+            #krate::SparkChannelCancellationToken,
+            #error,
+        > {
+            self.dispatcher
+                .request(#messages::#variant #fields)
+                .typed(|#response| match #response { #matched, #unexpected })
+                #timeout
+        }
+    }
+}
+
+fn stream(context: &Context<'_>, message: &Message, items: &Items) -> TokenStream {
+    let module = context.module;
+    let (krate, vis, error) = (&module.spark_channel, &module.vis, &module.error);
+    let (messages, variant) = (&module.names.message, &message.variant);
+    let (name, parameters, timeout) = (&message.name, parameters(message), timeout(message));
+    let (item, sender) = (&items.item, &items.field);
+    let fields = context.braced(message);
+    let message = quote!(move |#sender| #messages::#variant #fields);
+    let ask = match &items.buffer {
+        None => quote!(request_stream(#message)),
+        Some(buffer) => quote! {
+            request_stream_buffered(
+                const { ::core::num::NonZeroUsize::new(#buffer).expect("not zero") },
+                #message,
+            )
+        },
+    };
+    quote! {
+        #vis fn #name(&self, #(#parameters),*) -> #krate::ReplyStream<#item, #error> {
+            self.dispatcher
+                .#ask
+                #timeout
         }
     }
 }
@@ -151,27 +184,29 @@ fn api(context: &Context<'_>) -> TokenStream {
     let (vis, name, client) = (&module.vis, &module.names.api, &module.names.client);
     let generics = &context.client_generics;
     let (parameters, arguments, clause) = generics.split_for_impl();
-    let declared = module.messages.iter().map(|message| {
-        let (docs, section, cfgs) = (docs(message), errors_section(message), &message.cfgs);
-        let signature = signature(context, message);
-        quote!(#(#cfgs)* #docs #section #signature;)
+    let declared = public(context).map(|message| {
+        let (head, signature) = (head(message), signature(context, message));
+        quote!(#head #signature;)
     });
-    let delegated = module.messages.iter().map(|message| {
+    let delegated = public(context).map(|message| {
         let (name, cfgs) = (&message.name, &message.cfgs);
         let signature = signature(context, message);
         let given = message.arguments.iter().map(|argument| &argument.field);
         quote!(#(#cfgs)* #signature { #client::#name(self, #(#given),*) })
     });
+    let (deprecated, unused) = (context.allow_deprecated(), Context::allow_unused());
     let doc = format!(
         " What one can ask of a `{}`: implemented by `{client}`, and by what stands in for it in tests.",
         module.names.handler
     );
     quote! {
         #[doc = #doc]
+        #unused
         #vis trait #name #generics: ::core::marker::Send + ::core::marker::Sync #clause {
             #(#declared)*
         }
 
+        #deprecated
         impl #parameters #name #arguments for #client #arguments #clause {
             #(#delegated)*
         }
@@ -189,7 +224,7 @@ pub(super) fn signature(context: &Context<'_>, message: &Message) -> TokenStream
             let item = &items.item;
             quote!(fn #name(&self, #(#parameters),*) -> #krate::ReplyStream<#item, #error>)
         }
-        Kind::Request | Kind::Command => quote! {
+        Kind::Request | Kind::Command | Kind::Every(_) => quote! {
             fn #name(
                 &self, #(#parameters),*
             ) -> impl ::core::future::Future<Output = #output> + ::core::marker::Send
@@ -204,7 +239,9 @@ pub(super) fn output(context: &Context<'_>, message: &Message) -> TokenStream {
     let message_ty = &context.message;
     match &message.kind {
         Kind::Request => quote!(::core::result::Result<#reply, #error>),
-        Kind::Command => quote!(::core::result::Result<(), #krate::Refused<#message_ty>>),
+        Kind::Command | Kind::Every(_) => {
+            quote!(::core::result::Result<(), #krate::Refused<#message_ty>>)
+        }
         Kind::Stream(items) => {
             let item = &items.item;
             quote!(#krate::ReplyStream<#item, #error>)
@@ -221,7 +258,7 @@ pub(super) fn parameters(message: &Message) -> impl Iterator<Item = TokenStream>
 
 fn timeout(message: &Message) -> Option<TokenStream> {
     message.timeout.map(|timeout| {
-        let (seconds, nanos) = (timeout.as_secs(), timeout.subsec_nanos());
-        quote!(.timeout(::core::time::Duration::new(#seconds, #nanos)))
+        let timeout = duration(timeout);
+        quote!(.timeout(#timeout))
     })
 }

@@ -4,7 +4,8 @@ use proc_macro2::TokenStream;
 use quote::quote;
 use syn::Generics;
 
-use super::{Context, docs, fields, is_unit};
+use super::{Context, docs, is_unit};
+use crate::message::Kind;
 
 pub(super) fn items(context: &Context<'_>) -> TokenStream {
     let message = message(context);
@@ -13,13 +14,18 @@ pub(super) fn items(context: &Context<'_>) -> TokenStream {
 }
 
 fn message(context: &Context<'_>) -> TokenStream {
-    let (vis, messages) = (&context.module.vis, &context.module.messages);
+    let (open, messages) = (context.open(), &context.module.messages);
     let (name, generics) = (&context.module.names.message, &context.message_generics);
     let variants = messages.iter().map(|message| {
         let (docs, cfgs, variant) = (docs(message), &message.cfgs, &message.variant);
-        let fields: Vec<_> = fields(message)
+        let fields: Vec<_> = message
+            .fields(&context.module.spark_channel)
+            .into_iter()
             .map(|(field, ty)| {
-                let doc = format!(" The argument `{field}`.");
+                let doc = match message.kind {
+                    Kind::Every(_) => " Holds back the next one.".to_owned(),
+                    _ => format!(" The argument `{field}`."),
+                };
                 quote!(#[doc = #doc] #field: #ty)
             })
             .collect();
@@ -31,17 +37,26 @@ fn message(context: &Context<'_>) -> TokenStream {
         let variant = &message.variant;
         quote!(#variant { .. })
     });
-    let about = about(context, name, generics, patterns);
+    let derive = &context.module.derive;
+    let derives_debug = derive.iter().any(|path| {
+        path.segments
+            .last()
+            .is_some_and(|last| last.ident == "Debug")
+    });
+    let about = about(context, name, generics, patterns, !derives_debug);
     let clause = &generics.where_clause;
+    let derive = (!derive.is_empty()).then(|| quote!(#[derive(#(#derive),*)]));
     quote! {
         #[doc = #doc]
-        #vis enum #name #generics #clause { #(#variants),* }
+        #open
+        #derive
+        pub enum #name #generics #clause { #(#variants),* }
         #about
     }
 }
 
 fn response(context: &Context<'_>) -> TokenStream {
-    let (vis, messages) = (&context.module.vis, &context.module.messages);
+    let (open, messages) = (context.open(), &context.module.messages);
     let (name, generics) = (&context.module.names.response, &context.response_generics);
     let variants = messages.iter().map(|message| {
         let (cfgs, variant, reply) = (&message.cfgs, &message.variant, &message.reply);
@@ -54,11 +69,12 @@ fn response(context: &Context<'_>) -> TokenStream {
         let variant = &message.variant;
         quote!(#variant { .. })
     });
-    let about = about(context, name, generics, patterns);
+    let about = about(context, name, generics, patterns, true);
     let clause = &generics.where_clause;
     quote! {
         #[doc = #doc]
-        #vis enum #name #generics #clause { #(#variants),* }
+        #open
+        pub enum #name #generics #clause { #(#variants),* }
         #about
     }
 }
@@ -69,8 +85,9 @@ fn about(
     name: &syn::Ident,
     generics: &Generics,
     patterns: impl Iterator<Item = TokenStream>,
+    is_debug: bool,
 ) -> TokenStream {
-    let vis = &context.module.vis;
+    let open = context.open();
     let (parameters, arguments, clause) = generics.split_for_impl();
     let arms = context
         .module
@@ -81,19 +98,26 @@ fn about(
             let (cfgs, text) = (&message.cfgs, message.text());
             quote!(#(#cfgs)* Self::#pattern => #text)
         });
+    let debug = is_debug.then(|| {
+        quote! {
+            impl #parameters ::core::fmt::Debug for #name #arguments #clause {
+                fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+                    f.write_str(self.name())
+                }
+            }
+        }
+    });
+    // `*self`: there may be no variant, if each has its condition.
     quote! {
+        #open
         impl #parameters #name #arguments #clause {
             /// The name of the method it belongs to.
             #[must_use]
-            #vis const fn name(&self) -> &'static str {
-                match self { #(#arms),* }
+            pub const fn name(&self) -> &'static str {
+                match *self { #(#arms),* }
             }
         }
 
-        impl #parameters ::core::fmt::Debug for #name #arguments #clause {
-            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-                f.write_str(self.name())
-            }
-        }
+        #debug
     }
 }

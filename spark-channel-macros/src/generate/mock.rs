@@ -2,12 +2,12 @@
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
-use syn::Ident;
+use syn::{Ident, Index, spanned::Spanned};
 
 use super::{Context, client};
 use crate::{
     message::{Argument, Kind, Message},
-    names::derived,
+    names::{derived, internal, respanned},
 };
 
 pub(super) fn items(context: &Context<'_>) -> TokenStream {
@@ -18,27 +18,22 @@ pub(super) fn items(context: &Context<'_>) -> TokenStream {
     let (krate, vis, api) = (&module.spark_channel, &module.vis, &module.names.api);
     let generics = &context.client_generics;
     let (parameters, arguments, clause) = generics.split_for_impl();
-    let fields = module.messages.iter().map(|message| {
+    let fields = client::public(context).map(|message| {
         let (cfgs, name) = (&message.cfgs, &message.name);
         let (given, answer) = (given(message), answer(context, message));
         quote!(#(#cfgs)* #name: #krate::__private::MockedMethod<#given, #answer>)
     });
-    let fresh = module.messages.iter().map(|message| {
+    let fresh = client::public(context).map(|message| {
         let (cfgs, name, text) = (&message.cfgs, &message.name, message.text());
         quote!(#(#cfgs)* #name: #krate::__private::MockedMethod::new(#text))
     });
-    let cloned = module.messages.iter().map(|message| {
+    let cloned = client::public(context).map(|message| {
         let (cfgs, name) = (&message.cfgs, &message.name);
         quote!(#(#cfgs)* #name: ::core::clone::Clone::clone(&self.#name))
     });
-    let programs = module
-        .messages
-        .iter()
-        .map(|message| program(context, message));
-    let methods = module
-        .messages
-        .iter()
-        .map(|message| method(context, message));
+    let programs = client::public(context).map(|message| program(context, message));
+    let methods = client::public(context).map(|message| method(context, message));
+    let (deprecated, unused) = (context.allow_deprecated(), Context::allow_unused());
     let doc = format!(
         " Stands in for a `{}` in tests: each method answers as it was told with `on_..`.",
         module.names.client
@@ -49,8 +44,10 @@ pub(super) fn items(context: &Context<'_>) -> TokenStream {
         #[doc = #doc]
         #[doc = ""]
         #[doc = #api_doc]
+        #unused
         #vis struct #name #generics #clause { #(#fields),* }
 
+        #unused
         impl #parameters #name #arguments #clause {
             /// A mock without answers: a request to it panics until it has one, a command
             /// is accepted.
@@ -62,6 +59,7 @@ pub(super) fn items(context: &Context<'_>) -> TokenStream {
             #(#programs)*
         }
 
+        #deprecated
         impl #parameters #api #arguments for #name #arguments #clause {
             #(#methods)*
         }
@@ -91,9 +89,19 @@ fn program(context: &Context<'_>, message: &Message) -> TokenStream {
     let (vis, cfgs, name) = (&context.module.vis, &message.cfgs, &message.name);
     let on = derived(name, &format_ident!("on_{}", name).to_string());
     let calls = derived(name, &format_ident!("{}_calls", name).to_string());
-    let (given, pattern, answer) = (given(message), pattern(message), answer(context, message));
+    let (given, answer) = (given(message), answer(context, message));
     let types = message.arguments.iter().map(|argument| &argument.ty);
-    let names = message.arguments.iter().map(|argument| &argument.field);
+    let (program, all) = (internal("answer"), internal("given"));
+    let (spread, copy) = match message.arguments.as_slice() {
+        [argument] => (quote!(#all), record(context, argument, quote!(#all))),
+        arguments => {
+            let parts = (0..arguments.len()).map(Index::from);
+            let copies = arguments.iter().zip(parts.clone());
+            let copies =
+                copies.map(|(argument, part)| record(context, argument, quote!(&#all.#part)));
+            (quote!(#(#all.#parts),*), quote!((#(#copies),*)))
+        }
+    };
     let text = message.text();
     let on_doc = format!(" Answers `{text}` with what `answer` returns, from now on.");
     let calls_doc = format!(" The arguments `{text}` was called with, in order.");
@@ -102,11 +110,11 @@ fn program(context: &Context<'_>, message: &Message) -> TokenStream {
         #[doc = #on_doc]
         #vis fn #on(
             &self,
-            mut answer: impl ::core::ops::FnMut(#(#types),*) -> #answer
+            mut #program: impl ::core::ops::FnMut(#(#types),*) -> #answer
                 + ::core::marker::Send
                 + 'static,
         ) -> &Self {
-            self.#name.program(move |#pattern: #given| answer(#(#names),*));
+            self.#name.program(move |#all: #given| #program(#spread));
             self
         }
 
@@ -114,7 +122,7 @@ fn program(context: &Context<'_>, message: &Message) -> TokenStream {
         #[doc = #calls_doc]
         #[must_use]
         #vis fn #calls(&self) -> ::std::vec::Vec<#given> {
-            self.#name.calls()
+            self.#name.calls(|#all: &#given| #copy)
         }
     }
 }
@@ -123,32 +131,48 @@ fn method(context: &Context<'_>, message: &Message) -> TokenStream {
     let (krate, messages) = (&context.module.spark_channel, &context.module.names.message);
     let (cfgs, name, variant) = (&message.cfgs, &message.name, &message.variant);
     let parameters = client::parameters(message);
-    let (pattern, output) = (pattern(message), client::output(context, message));
+    let (given, output) = (together(message), client::output(context, message));
+    let copies = message.arguments.iter().map(|argument| {
+        let field = &argument.field;
+        record(context, argument, quote!(&#field))
+    });
+    let copies: Vec<_> = copies.collect();
+    let copy = match copies.as_slice() {
+        [copy] => copy.clone(),
+        copies => quote!((#(#copies),*)),
+    };
     match &message.kind {
         Kind::Stream(_) => quote! {
             #(#cfgs)*
             fn #name(&self, #(#parameters),*) -> #output {
-                self.#name.call(#pattern)
+                self.#name.call(#copy, #given)
             }
         },
         Kind::Request => quote! {
             #(#cfgs)*
             async fn #name(&self, #(#parameters),*) -> #output {
-                self.#name.call(#pattern)
+                self.#name.call(#copy, #given)
             }
         },
-        Kind::Command => {
+        Kind::Command | Kind::Every(_) => {
             let names: Vec<&Ident> = message.arguments.iter().map(|a| &a.field).collect();
-            let fields = (!names.is_empty())
-                .then(|| quote!({ #(#names: ::core::clone::Clone::clone(&#names)),* }));
+            let fields = (!names.is_empty()).then(|| quote!({ #(#names),* }));
+            let (answered, reason) = (internal("answered"), internal("reason"));
             quote! {
                 #(#cfgs)*
                 async fn #name(&self, #(#parameters),*) -> #output {
-                    let message = #messages::#variant #fields;
-                    match self.#name.call_or(#pattern, ::core::result::Result::Ok(())) {
+                    let #answered = self.#name.call_or(
+                        #copy,
+                        #copy,
+                        ::core::result::Result::Ok(()),
+                    );
+                    match #answered {
                         ::core::result::Result::Ok(()) => ::core::result::Result::Ok(()),
-                        ::core::result::Result::Err(reason) => {
-                            ::core::result::Result::Err(#krate::Refused { message, reason })
+                        ::core::result::Result::Err(#reason) => {
+                            ::core::result::Result::Err(#krate::Refused {
+                                message: #messages::#variant #fields,
+                                reason: #reason,
+                            })
                         }
                     }
                 }
@@ -161,7 +185,9 @@ fn method(context: &Context<'_>, message: &Message) -> TokenStream {
 fn answer(context: &Context<'_>, message: &Message) -> TokenStream {
     let krate = &context.module.spark_channel;
     match message.kind {
-        Kind::Command => quote!(::core::result::Result<(), #krate::SparkChannelError>),
+        Kind::Command | Kind::Every(_) => {
+            quote!(::core::result::Result<(), #krate::SparkChannelError>)
+        }
         Kind::Request | Kind::Stream(_) => client::output(context, message),
     }
 }
@@ -178,7 +204,7 @@ fn given(message: &Message) -> TokenStream {
 }
 
 /// The arguments together.
-fn pattern(message: &Message) -> TokenStream {
+fn together(message: &Message) -> TokenStream {
     match message.arguments.as_slice() {
         [Argument { field, .. }] => quote!(#field),
         arguments => {
@@ -186,4 +212,12 @@ fn pattern(message: &Message) -> TokenStream {
             quote!((#(#names),*))
         }
     }
+}
+
+/// A copy of what `from` borrows; where there is none, the compiler says so at the
+/// argument's type.
+fn record(context: &Context<'_>, argument: &Argument, from: TokenStream) -> TokenStream {
+    let krate = &context.module.spark_channel;
+    let from = respanned(from, argument.ty.span());
+    quote!(#krate::__private::record(#from))
 }

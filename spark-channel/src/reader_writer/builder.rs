@@ -27,7 +27,7 @@ pub fn reader_writer<H: ReaderWriterHandler>(handler: H) -> ReaderWriterBuilder<
         policy: PanicPolicy::Continue,
         name_of: None,
         config: Config::named_after::<H>(),
-        classify: None,
+        classify: H::classes().map(|classify| Arc::new(classify) as _),
         token: PhantomData,
     }
 }
@@ -199,6 +199,7 @@ where
         let task = tokio::spawn(run_loop::run_readers(worker));
         let dispatcher =
             SparkGenericModuleDispatcher::of_module(sender, Arc::clone(&control), None, intake);
+        control.keep(H::feeds(&dispatcher.downgrade()));
         ModuleHandle::new(dispatcher, control, task)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use crate::{Class, Factory, NativeHandler, run_loop::quietly};
+use crate::{Attached, Class, Factory, NativeHandler, WeakDispatcher, run_loop::quietly};
 
 /// What a supervised module's run loop holds: the handler that its factory made last,
 /// from `started` to `stopped`.
@@ -85,5 +85,12 @@ impl<H: NativeHandler> NativeHandler for Renewed<H> {
 
     fn classes() -> Option<fn(&H::Message) -> Class> {
         H::classes()
+    }
+
+    fn feeds<C>(module: &WeakDispatcher<H::Message, H::Response, C, H::Error>) -> Vec<Attached>
+    where
+        C: Send + 'static,
+    {
+        H::feeds(module)
     }
 }

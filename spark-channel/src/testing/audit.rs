@@ -13,6 +13,7 @@ use std::{
 
 use tokio::time::{Instant, sleep};
 
+use super::trial::Trial;
 use crate::{ModuleHandle, Report, Stats, Stop, StopReason, control::Control};
 
 /// Fails a test whose modules panicked, lost messages, or do not end.
@@ -75,13 +76,20 @@ struct Books {
     watched: Mutex<Vec<Watched>>,
     findings: Mutex<Vec<String>>,
     closed: AtomicBool,
+    /// Only of a test with the attribute.
+    trial: Option<Trial>,
 }
 
 struct Watched {
     control: Arc<Control>,
     stats: Box<dyn Fn() -> Stats + Send + Sync>,
-    expected: Expected,
+    /// Nothing said: then all such modules are looked at together.
+    expected: Option<Expected>,
 }
+
+/// What has happened, in the same terms.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Seen(Expected);
 
 /// Runs `test` with an audit, and [finishes](Audit::finish) it.
 ///
@@ -137,6 +145,19 @@ impl Audit {
         Self::default()
     }
 
+    /// The audit of a test with the attribute.
+    pub(super) fn of(trial: Trial) -> Self {
+        let mut books = Books::default();
+        books.trial = Some(trial);
+        Self {
+            books: Arc::new(books),
+        }
+    }
+
+    pub(super) fn trial(&self) -> Option<&Trial> {
+        self.books.trial.as_ref()
+    }
+
     /// Watches a module that is to handle everything it accepts, without a panic.
     ///
     /// This does not keep the module alive.
@@ -150,8 +171,30 @@ impl Audit {
         self.watch_expecting(module, Expected::nothing());
     }
 
-    /// Watches a module to which `expected` is to happen.
+    /// Watches a module of which nobody has said anything.
+    pub(super) fn see<M, R, C, E>(&self, module: &ModuleHandle<M, R, C, E>)
+    where
+        M: Send + 'static,
+        R: Send + 'static,
+        C: Send + 'static,
+        E: Send + 'static,
+    {
+        self.enter(module, None);
+    }
+
+    /// Watches a module to which `expected` is to happen. What was said of it before is
+    /// forgotten.
     pub fn watch_expecting<M, R, C, E>(&self, module: &ModuleHandle<M, R, C, E>, expected: Expected)
+    where
+        M: Send + 'static,
+        R: Send + 'static,
+        C: Send + 'static,
+        E: Send + 'static,
+    {
+        self.enter(module, Some(expected));
+    }
+
+    fn enter<M, R, C, E>(&self, module: &ModuleHandle<M, R, C, E>, expected: Option<Expected>)
     where
         M: Send + 'static,
         R: Send + 'static,
@@ -168,7 +211,9 @@ impl Audit {
                     .unwrap_or_else(|| control.stats(0))
             }
         };
-        lock(&self.books.watched).push(Watched {
+        let mut watched = lock(&self.books.watched);
+        watched.retain(|other| !Arc::ptr_eq(&other.control, &control));
+        watched.push(Watched {
             control,
             stats: Box::new(stats),
             expected,
@@ -183,7 +228,7 @@ impl Audit {
 
     /// Takes the report of a module to which `expected` is to have happened.
     pub fn check_expecting(&self, report: &Report, expected: Expected) {
-        let found = expected.compare(&report.stats, Some(report.reason));
+        let found = expected.compare(Seen::by(&report.stats), Some(report.reason));
         lock(&self.books.findings).extend(found.map(|found| finding(&report.module, &found)));
     }
 
@@ -204,6 +249,12 @@ impl Audit {
     }
 
     async fn close(self, at: &'static Location<'static>) {
+        let findings = self.findings_at_the_end().await;
+        assert!(findings.is_empty(), "the audit at {at} found: {findings}");
+    }
+
+    /// Stops what still runs, and looks.
+    pub(super) async fn findings_at_the_end(&self) -> String {
         let controls: Vec<_> = lock(&self.books.watched)
             .iter()
             .map(|watched| Arc::clone(&watched.control))
@@ -221,8 +272,7 @@ impl Audit {
             }
         }
         self.books.closed.store(true, Ordering::Relaxed);
-        let findings = self.books.findings();
-        assert!(findings.is_empty(), "the audit at {at} found: {findings}");
+        self.books.findings()
     }
 }
 
@@ -239,10 +289,25 @@ impl fmt::Debug for Audit {
 impl Books {
     fn findings(&self) -> String {
         let mut findings = lock(&self.findings).clone();
+        let mut all = Seen::default();
+        // Of modules together it cannot be said which one had too many.
+        let together = self.trial.as_ref().filter(|trial| !trial.expects_nothing());
         for watched in &*lock(&self.watched) {
             let stats = (watched.stats)();
             let reason = watched.control.ending.report().map(|report| report.reason);
-            let mut found = watched.expected.compare(&stats, reason);
+            let seen = Seen::by(&stats);
+            let expected = match (watched.expected, together) {
+                (Some(expected), _) => Some(expected),
+                (None, None) => Some(Expected::nothing()),
+                (None, Some(_)) => {
+                    all.add(seen);
+                    None
+                }
+            };
+            let mut found = match expected {
+                Some(expected) => expected.compare(seen, reason),
+                None => bad_end(reason).map(str::to_owned),
+            };
             if !watched.control.has_ended() {
                 let still = format!(
                     "has not ended, a handler may be pending, {} messages wait",
@@ -251,6 +316,9 @@ impl Books {
                 found = Some(found.map_or(still.clone(), |found| format!("{found}, {still}")));
             }
             findings.extend(found.map(|found| finding(&watched.control.name, &found)));
+        }
+        if let Some(trial) = &self.trial {
+            findings.extend(trial.findings(all));
         }
         findings.join("; ")
     }
@@ -308,27 +376,52 @@ impl Expected {
         self
     }
 
-    fn compare(self, stats: &Stats, reason: Option<StopReason>) -> Option<String> {
+    pub(super) fn compare(self, seen: Seen, reason: Option<StopReason>) -> Option<String> {
         let mut differences: Vec<_> = [
-            ("panics", stats.panics, self.panics),
-            (
-                "dead letters",
-                stats.undelivered + stats.returned,
-                self.dead_letters,
-            ),
-            ("interrupted handlers", stats.interrupted, self.interrupted),
-            ("dropped messages", stats.dropped, self.dropped),
+            ("panics", seen.0.panics, self.panics),
+            ("dead letters", seen.0.dead_letters, self.dead_letters),
+            ("interrupted handlers", seen.0.interrupted, self.interrupted),
+            ("dropped messages", seen.0.dropped, self.dropped),
         ]
         .into_iter()
         .filter(|(_, seen, expected)| seen != expected)
         .map(|(what, seen, expected)| format!("{seen} {what} ({expected} expected)"))
         .collect();
-        differences.extend(match reason {
-            Some(StopReason::Aborted) => Some("aborted with all it had accepted".to_owned()),
-            Some(StopReason::Unresponsive) => Some("did not respond to its stop".to_owned()),
-            _ => None,
-        });
+        differences.extend(bad_end(reason).map(str::to_owned));
         (!differences.is_empty()).then(|| differences.join(", "))
+    }
+}
+
+// === impl Seen ===
+
+impl Seen {
+    fn by(stats: &Stats) -> Self {
+        let expected = Expected::nothing()
+            .panics(stats.panics)
+            .dead_letters(stats.undelivered + stats.returned)
+            .interrupted(stats.interrupted)
+            .dropped(stats.dropped);
+        Self(expected)
+    }
+
+    const fn add(&mut self, other: Self) {
+        self.0.panics += other.0.panics;
+        self.0.dead_letters += other.0.dead_letters;
+        self.0.interrupted += other.0.interrupted;
+        self.0.dropped += other.0.dropped;
+    }
+
+    pub(super) const fn add_panics(&mut self, panics: u64) {
+        self.0.panics += panics;
+    }
+}
+
+/// What there is to say of a module that did not end by itself.
+const fn bad_end(reason: Option<StopReason>) -> Option<&'static str> {
+    match reason {
+        Some(StopReason::Aborted) => Some("aborted with all it had accepted"),
+        Some(StopReason::Unresponsive) => Some("did not respond to its stop"),
+        _ => None,
     }
 }
 
@@ -336,7 +429,7 @@ fn finding(module: &str, found: &str) -> String {
     format!("module `{module}`: {found}")
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Held to read and to push only; a poisoned one is still whole.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

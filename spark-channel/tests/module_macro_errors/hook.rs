@@ -12,7 +12,12 @@ impl Stock {
     }
 
     #[started]
-    async fn open(&mut self) {}
+    async fn open(&mut self) -> u64 {
+        0
+    }
+
+    #[undelivered]
+    async fn give_back(&mut self) {}
 
     #[command_failed]
     async fn note(&mut self, error: eyre::Report) {}

@@ -43,17 +43,10 @@ impl<Given, Answer> MockedMethod<Given, Answer> {
         state.program = Some(Box::new(program));
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<Given, Answer>> {
-        // Only moves and clones happen under the lock; a poisoned state is still whole.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<Given: Clone, Answer> MockedMethod<Given, Answer> {
-    /// What the method was called with, in order.
+    /// What the method was called with, in order, each as `copy` makes it.
     #[must_use]
-    pub fn calls(&self) -> Vec<Given> {
-        self.lock().calls.clone()
+    pub fn calls(&self, copy: impl Fn(&Given) -> Given) -> Vec<Given> {
+        self.lock().calls.iter().map(copy).collect()
     }
 
     /// Records the call and answers it as programmed.
@@ -61,22 +54,22 @@ impl<Given: Clone, Answer> MockedMethod<Given, Answer> {
     /// # Panics
     ///
     /// Panics if it was not programmed, or is called by its own program.
-    pub fn call(&self, given: Given) -> Answer {
+    pub fn call(&self, recorded: Given, given: Given) -> Answer {
         let name = self.name;
-        self.answer(given).unwrap_or_else(|| {
+        self.answer(recorded, given).unwrap_or_else(|| {
             panic!("`{name}` was called, but the mock has no answer: give it one with `on_{name}`")
         })
     }
 
     /// Records the call and answers it as programmed, or else with `answer`.
-    pub fn call_or(&self, given: Given, answer: Answer) -> Answer {
-        self.answer(given).unwrap_or(answer)
+    pub fn call_or(&self, recorded: Given, given: Given, answer: Answer) -> Answer {
+        self.answer(recorded, given).unwrap_or(answer)
     }
 
-    fn answer(&self, given: Given) -> Option<Answer> {
+    fn answer(&self, recorded: Given, given: Given) -> Option<Answer> {
         let (version, mut program) = {
             let mut state = self.lock();
-            state.calls.push(given.clone());
+            state.calls.push(recorded);
             (state.version, state.program.take()?)
         };
         // The user's code, which may use the mock: not under the lock.
@@ -86,6 +79,11 @@ impl<Given: Clone, Answer> MockedMethod<Given, Answer> {
             state.program = Some(program);
         }
         Some(answer)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<Given, Answer>> {
+        // Only moves and copies happen under the lock; a poisoned state is still whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
