@@ -3,7 +3,7 @@
 //!
 //! The loop's future is not the whole of it: [`Worker`] holds everything that must
 //! survive a panic, [`Worker::serve`] is the future that may unwind, and
-//! [`Guarded`] polls it under one `catch_unwind`, with the scope and the span
+//! [`Guarded`](guarded::Guarded) polls it under one `catch_unwind`, with the scope and the span
 //! entered. After a panic the future is thrown away, the worker answers
 //! for it, and `serve` starts again where the worker's flags say it was.
 
@@ -17,6 +17,7 @@ mod mailbox;
 mod overseen;
 mod place;
 mod reading;
+mod replicas;
 mod router;
 mod running;
 mod seat;
@@ -26,25 +27,16 @@ mod turnstile;
 
 use std::{
     any::Any,
-    future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     sync::{Arc, Mutex, Weak},
 };
 
-use tokio::{task::JoinSet, time::timeout};
+use tokio::time::timeout;
 use tracing::Span;
 
 #[cfg(feature = "test-util")]
 pub(crate) use self::turnstile::{Turnstile, TurnstileReceiver};
-use self::{
-    conclusion::Conclusion,
-    guarded::{Guard, Guarded},
-    mailbox::{Noted, Waited},
-    overseen::Overseen,
-    running::{Caller, Ended, Running},
-    timed::arrival,
-};
 pub(crate) use self::{
     conclusion::announce,
     front::Front,
@@ -52,19 +44,23 @@ pub(crate) use self::{
     keeper::{Keeper, Seating, run_keyed},
     mailbox::{Mailbox, Notice},
     reading::run_readers,
+    replicas::{run_one, run_pool, stop_at_shutdown},
     router::{Router, run_routed},
     seat::seated,
 };
+use self::{
+    mailbox::Waited,
+    overseen::Overseen,
+    running::{Caller, Ended, Running},
+};
 use crate::{
-    CallbackSender, CallbackWrapper, NativeHandler, PanicPolicy, Report,
-    SparkChannelCancellationTrait, SparkChannelError, SparkGenericModuleMessage, Stage, Stop,
-    StopReason,
+    CallbackSender, CallbackWrapper, NativeHandler, PanicPolicy, SparkChannelCancellationTrait,
+    SparkChannelError, SparkGenericModuleMessage, Stage, Stop, StopReason,
     callback::{Escort, Meta, Stamp},
     classes::Kind,
     clock::Clock,
     config::Config,
     control::{Control, Slot},
-    current::Scope,
     oversight::Exit,
     stats::{Counter, Counters},
     timings::Stopwatch,
@@ -154,105 +150,6 @@ pub(crate) fn kind<M, R, C, E: From<SparkChannelError>>()
                 message => drop(message),
             });
         },
-    }
-}
-
-/// Stops a pool when the shutdown message is taken, and not only when the replica
-/// that took it comes to handle it: the message behind it is not to be started.
-pub(crate) fn stop_at_shutdown<M, R, C, E>(
-    control: Arc<Control>,
-) -> Notice<SparkGenericModuleMessage<M, R, C, E>> {
-    Arc::new(move |message| {
-        let in_time = !control.is_past_draining();
-        if let SparkGenericModuleMessage::Shutdown(_) = message {
-            control.shutdown_message_taken();
-        }
-        let arrived = arrival(&control, message);
-        Noted { in_time, arrived }
-    })
-}
-
-/// Runs a module of one replica to its end.
-pub(crate) fn run_one<H, C>(worker: Worker<H, C>) -> impl Future<Output = Report> + Send
-where
-    H: NativeHandler,
-    C: SparkChannelCancellationTrait + Send + 'static,
-{
-    // Made here: a future that is dropped before it is polled ends its module too.
-    let conclusion = Conclusion::new(Arc::clone(&worker.control));
-    run(worker, |tokens| conclusion.conclude(tokens))
-}
-
-/// Runs the replicas of a pool to their end. Dropping the future aborts them.
-pub(crate) fn run_pool<H, C>(
-    workers: Vec<Worker<H, C>>,
-    control: Arc<Control>,
-) -> impl Future<Output = Report> + Send
-where
-    H: NativeHandler,
-    C: SparkChannelCancellationTrait + Send + 'static,
-{
-    let conclusion = Conclusion::new(control);
-    async move {
-        let mut replicas: JoinSet<Vec<C>> = workers
-            .into_iter()
-            .map(|worker| run(worker, |tokens| tokens))
-            .collect();
-        let mut tokens = Vec::new();
-        while let Some(replica) = replicas.join_next().await {
-            // A replica catches its panics; one that was aborted has no tokens to give.
-            tokens.extend(replica.unwrap_or_default());
-        }
-        conclusion.conclude(tokens)
-    }
-}
-
-/// Runs one replica to its end, and then `finish` with the tokens of the shutdown
-/// messages it took.
-#[expect(
-    clippy::manual_async_fn,
-    reason = "an `async fn` would hold its arguments twice"
-)]
-fn run<H, C, T>(
-    mut worker: Worker<H, C>,
-    finish: impl FnOnce(Vec<C>) -> T + Send,
-) -> impl Future<Output = T> + Send
-where
-    H: NativeHandler,
-    C: SparkChannelCancellationTrait + Send + 'static,
-{
-    async move {
-        let control = Arc::clone(&worker.control);
-        let span = tracing::info_span!("module", name = &*control.name);
-        let span = (!span.is_disabled()).then(|| Box::new(span));
-        let mut guard = Guard::new(Scope {
-            control: Arc::clone(&control),
-            slot: Arc::clone(&worker.slot),
-        });
-        loop {
-            let ended = {
-                let turn = pin!(Some(worker.serve()));
-                Guarded::new(turn, &mut guard, span.as_deref()).await
-            };
-            match ended {
-                Ok(Pause::HandedOver) => {}
-                Ok(Pause::Idle | Pause::Ended) => break,
-                Err(panic) => {
-                    worker.after_panic(&*panic, span.as_deref());
-                    quietly(|| drop(panic));
-                }
-            }
-        }
-        worker.slot.unregister();
-        let Worker {
-            handler,
-            mailbox,
-            tokens,
-            ..
-        } = worker;
-        // User code once more: what it owns is dropped here.
-        quietly(|| drop((handler, mailbox)));
-        finish(tokens)
     }
 }
 

@@ -29,12 +29,13 @@ use tokio::{task::JoinSet, time::Instant};
 
 use self::checks::{Check, Checks};
 use super::{
-    Envelope, arrival,
+    Envelope,
     conclusion::Conclusion,
     front::Front,
     guarded::{Guard, Guarded, quietly},
     lane::{Entry, Lane, Mark, Space},
     router::{answer_panicked, give_back},
+    timed::arrival,
 };
 use crate::{
     CallbackWrapper, NativeHandler, Report, SparkChannelCancellationTrait,

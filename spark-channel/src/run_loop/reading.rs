@@ -30,9 +30,11 @@ use self::{
     read::Read,
 };
 use super::{
-    Duty, Envelope, Guard, Guarded, Mailbox, Running, Step, Waited, Worker, admit, at_home,
+    Duty, Envelope, Mailbox, Running, Step, Waited, Worker, admit, at_home,
     conclusion::Conclusion,
-    count_end, quietly,
+    count_end,
+    guarded::{Guard, Guarded},
+    quietly,
     running::{Caller, Doors, Ended},
 };
 use crate::{

@@ -16,12 +16,14 @@ use std::{
 use tokio::{task::JoinSet, time::Instant};
 
 use super::{
-    Envelope, Mailbox, Worker, arrival,
+    Envelope, Mailbox, Worker,
     conclusion::Conclusion,
     front::Front,
     guarded::{Guard, Guarded, quietly},
     lane::{Entry, Lane, LaneReceiver, Mark, Space},
-    panic_text, run,
+    panic_text,
+    replicas::run,
+    timed::arrival,
 };
 use crate::{
     NativeHandler, Report, SparkChannelCancellationTrait, SparkChannelError,

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    super::{Mailbox, Worker, lane::LaneReceiver, panic_text, run},
+    super::{Mailbox, Worker, lane::LaneReceiver, panic_text, replicas::run},
     Ended, Envelope, Incarnation, Keeper, Lane, quietly,
 };
 use crate::{
