@@ -26,6 +26,9 @@ mod module_macro {}
 #[doc = include_str!("../../docs/guide/sharing-work.md")]
 mod sharing_work {}
 
+#[doc = include_str!("../../docs/guide/overload.md")]
+mod overload {}
+
 #[cfg(feature = "macros")]
 #[doc = include_str!("../../docs/guide/events-and-time.md")]
 mod events_and_time {}
