@@ -234,13 +234,21 @@ where
         let bound = earlier(*this.at_most, caller.inherited);
         *this.deadline = earlier(bound, this.limit.deadline(dispatcher));
         if let Some(seat) = dispatcher.direct()
-            && direct::has_budget(cx)
             && (bound.is_none() && this.limit.is_ahead(dispatcher)
                 || !has_passed(*this.deadline, dispatcher))
         {
+            let has_budget = direct::has_budget(cx);
             match seat.call(this.message, *this.deadline, this.edge, cx) {
                 Called::Busy => {}
-                Called::Answered(answer) => return Poll::Ready(Some(answer)),
+                Called::Answered(answer) if has_budget => return Poll::Ready(Some(answer)),
+                Called::Answered(answer) => {
+                    // Called all the same, for what is sent next must not come before it;
+                    // but the task has to yield before it learns the answer.
+                    let (sender, reply) = oneshot::channel();
+                    let _ = sender.send(answer);
+                    *this.reply = Some(reply);
+                    return Poll::Ready(None);
+                }
                 Called::Started(reply) => {
                     *this.reply = Some(reply);
                     return Poll::Ready(None);

@@ -247,14 +247,17 @@ where
             let mut next = Some(message.into());
             if let Some(seat) = dispatcher.direct()
                 && this.in_flight.is_empty()
-                && direct::has_budget(cx)
                 && !request::has_passed(*this.deadline, dispatcher)
             {
                 match seat.call(&mut next, *this.deadline, &mut edge, cx) {
                     Called::Busy => {}
                     Called::Answered(answer) => {
                         this.answers.push(answer);
-                        continue;
+                        if direct::has_budget(cx) {
+                            continue;
+                        }
+                        // The task has to yield, as after a message was sent.
+                        return true;
                     }
                     Called::Started(reply) => {
                         this.in_flight.push_back(InFlight::Sent(None, reply, edge));
@@ -263,9 +266,7 @@ where
                     }
                 }
             }
-            let Some(message) = next else {
-                unreachable!("only a direct call takes it");
-            };
+            let message = next.expect("only a direct call takes it");
             if let Some(intake) = dispatcher.intake() {
                 let edge = edge.take();
                 match classified::offer(dispatcher, intake, message, *this.deadline, edge.as_ref())
