@@ -37,6 +37,7 @@ pub(crate) struct Names {
     pub(crate) message: Ident,
     pub(crate) response: Ident,
     pub(crate) client: Ident,
+    pub(crate) replies: Ident,
     pub(crate) api: Ident,
     pub(crate) mock: Option<Ident>,
 }
@@ -101,6 +102,7 @@ impl Module {
             message: name(arguments.message, "Message"),
             response: name(arguments.response, "Response"),
             client: name(arguments.client, "Client"),
+            replies: name(None, "Replies"),
             api: name(arguments.api, "Api"),
             mock: arguments.mock.map(|mock| match mock {
                 Mock::ByDefault => name(None, "Mock"),

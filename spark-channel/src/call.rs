@@ -3,6 +3,7 @@
 use std::{
     fmt,
     future::Future,
+    marker::PhantomData,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -88,18 +89,41 @@ pub trait Call<Message, Response> {
     fn project(response: Response) -> Result<Self::Reply, SparkChannelError>;
 }
 
+/// How the reply is taken out of a module's response: what a [`TypedRequest`] does with it.
+///
+/// Functions do, and so do types without a value of which there is one for each message, as
+/// `#[module]` writes them: with those it is known to the compiler what runs.
+pub trait Projection<Response> {
+    /// What the caller gets.
+    type Reply;
+
+    /// Takes the reply out of the module's response.
+    ///
+    /// # Errors
+    ///
+    /// As [`Call::project`].
+    fn project(&self, response: Response) -> Result<Self::Reply, SparkChannelError>;
+}
+
 pin_project! {
     /// A request whose response is projected to a `T`: the future of
     /// [`SparkGenericModuleDispatcher::call`] and of [`Request::typed`].
     #[must_use = "a request is sent when it is awaited"]
-    pub struct TypedRequest<'a, T, M, R, C = SparkChannelCancellationToken, E = eyre::Report> {
+    pub struct TypedRequest<
+        'a,
+        T,
+        M,
+        R,
+        C = SparkChannelCancellationToken,
+        E = eyre::Report,
+        P = fn(R) -> Result<T, SparkChannelError>,
+    > {
         #[pin]
         request: Request<'a, M, R, C, E>,
-        project: ReplyFrom<R, T>,
+        project: P,
+        reply: PhantomData<fn() -> T>,
     }
 }
-
-type ReplyFrom<R, T> = fn(R) -> Result<T, SparkChannelError>;
 
 // === impl SparkGenericModuleDispatcher ===
 
@@ -169,16 +193,37 @@ impl<'a, M, R, C, E> Request<'a, M, R, C, E> {
         self,
         project: fn(R) -> Result<T, SparkChannelError>,
     ) -> TypedRequest<'a, T, M, R, C, E> {
+        self.projected(project)
+    }
+
+    /// As [`typed`](Self::typed), with another [`Projection`] than a function.
+    #[inline]
+    pub fn projected<P: Projection<R>>(
+        self,
+        project: P,
+    ) -> TypedRequest<'a, P::Reply, M, R, C, E, P> {
         TypedRequest {
             request: self,
             project,
+            reply: PhantomData,
         }
+    }
+}
+
+// === impl Projection ===
+
+impl<R, T> Projection<R> for fn(R) -> Result<T, SparkChannelError> {
+    type Reply = T;
+
+    #[inline]
+    fn project(&self, response: R) -> Result<T, SparkChannelError> {
+        self(response)
     }
 }
 
 // === impl TypedRequest ===
 
-impl<T, M, R, C, E> TypedRequest<'_, T, M, R, C, E> {
+impl<T, M, R, C, E, P> TypedRequest<'_, T, M, R, C, E, P> {
     /// Gives up after `timeout`; see [`Request::timeout`].
     #[inline]
     pub fn timeout(mut self, timeout: Duration) -> Self {
@@ -201,8 +246,9 @@ impl<T, M, R, C, E> TypedRequest<'_, T, M, R, C, E> {
     }
 }
 
-impl<T, M, R, C, E> Future for TypedRequest<'_, T, M, R, C, E>
+impl<T, M, R, C, E, P> Future for TypedRequest<'_, T, M, R, C, E, P>
 where
+    P: Projection<R, Reply = T>,
     M: Send,
     R: Send,
     C: Send,
@@ -214,11 +260,11 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, E>> {
         let this = self.project();
         let response = ready!(this.request.poll(cx))?;
-        Poll::Ready((this.project)(response).map_err(E::from))
+        Poll::Ready(this.project.project(response).map_err(E::from))
     }
 }
 
-impl<T, M, R, C, E> fmt::Debug for TypedRequest<'_, T, M, R, C, E> {
+impl<T, M, R, C, E, P> fmt::Debug for TypedRequest<'_, T, M, R, C, E, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TypedRequest")
             .field("request", &self.request)

@@ -66,7 +66,7 @@ pub use crate::{
     any_response::AnyResponse,
     ask_with::AskWith,
     attached::{Attached, Detached, Tick},
-    call::{Call, TypedRequest},
+    call::{Call, Projection, TypedRequest},
     callback::{CallbackSender, CallbackWrapper},
     cancellation_token::{SparkChannelCancellationToken, SparkChannelCancellationTrait},
     class::{Class, ClassStats, Overflow, Priority},

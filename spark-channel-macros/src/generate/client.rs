@@ -11,8 +11,9 @@ use crate::{
 
 pub(super) fn items(context: &Context<'_>) -> TokenStream {
     let client = client(context);
+    let projections = projections(context);
     let api = api(context);
-    quote!(#client #api)
+    quote!(#client #projections #api)
 }
 
 fn client(context: &Context<'_>) -> TokenStream {
@@ -111,11 +112,69 @@ fn send(context: &Context<'_>, message: &Message) -> TokenStream {
 fn request(context: &Context<'_>, message: &Message) -> TokenStream {
     let module = context.module;
     let (krate, vis, error) = (&module.spark_channel, &module.vis, &module.error);
-    let (messages, responses) = (&module.names.message, &module.names.response);
+    let (messages, projection) = (&module.names.message, projection(context, message));
     let (name, variant, fields) = (&message.name, &message.variant, context.braced(message));
     let (message_ty, response_ty, reply) = (&context.message, &context.response, &message.reply);
-    let (parameters, timeout, text) = (parameters(message), timeout(message), message.text());
-    let (answer, response, other) = (internal("answer"), internal("response"), internal("other"));
+    let (parameters, timeout) = (parameters(message), timeout(message));
+    let replies = &module.names.replies;
+    quote! {
+        #vis fn #name(&self, #(#parameters),*) -> #krate::TypedRequest<
+            '_,
+            #reply,
+            #message_ty,
+            #response_ty,
+            #krate::SparkChannelCancellationToken,
+            #error,
+            #projection,
+        > {
+            self.dispatcher
+                .request(#messages::#variant #fields)
+                .projected(#replies)
+                #timeout
+        }
+    }
+}
+
+/// The type that says which reply is a message's.
+fn projection(context: &Context<'_>, message: &Message) -> TokenStream {
+    let variants = context.module.messages.iter();
+    let index = variants
+        .map(|other| &other.variant)
+        .position(|other| *other == message.variant);
+    let replies = &context.module.names.replies;
+    quote!(#replies<#index>)
+}
+
+/// How replies are taken out of responses: one type, whose parameter says of which message.
+fn projections(context: &Context<'_>) -> TokenStream {
+    let module = context.module;
+    let (vis, name) = (&module.vis, &module.names.replies);
+    let requests = module.messages.iter();
+    let requests = requests.filter(|message| matches!(message.kind, Kind::Request));
+    let impls: Vec<_> = requests.map(|message| project(context, message)).collect();
+    if impls.is_empty() {
+        return TokenStream::new();
+    }
+    let unused = Context::allow_unused();
+    quote! {
+        #[doc = " How a reply is taken out of a response."]
+        #[doc(hidden)]
+        #unused
+        #[derive(::core::clone::Clone, ::core::marker::Copy, ::core::fmt::Debug)]
+        #vis struct #name<const MESSAGE: usize>;
+
+        #(#impls)*
+    }
+}
+
+fn project(context: &Context<'_>, message: &Message) -> TokenStream {
+    let module = context.module;
+    let (krate, responses) = (&module.spark_channel, &module.names.response);
+    let (variant, cfgs, text) = (&message.variant, &message.cfgs, message.text());
+    let (response_ty, reply) = (&context.response, &message.reply);
+    let (parameters, _, clause) = context.response_generics.split_for_impl();
+    let projection = projection(context, message);
+    let (answer, other) = (internal("answer"), internal("other"));
     let matched = if is_unit(reply) {
         quote!(#responses::#variant => ::core::result::Result::Ok(()))
     } else {
@@ -137,18 +196,17 @@ fn request(context: &Context<'_>, message: &Message) -> TokenStream {
         }
     });
     quote! {
-        #vis fn #name(&self, #(#parameters),*) -> #krate::TypedRequest<
-            '_,
-            #reply,
-            #message_ty,
-            #response_ty,
-            #krate::SparkChannelCancellationToken,
-            #error,
-        > {
-            self.dispatcher
-                .request(#messages::#variant #fields)
-                .typed(|#response| match #response { #matched, #unexpected })
-                #timeout
+        #(#cfgs)*
+        impl #parameters #krate::Projection<#response_ty> for #projection #clause {
+            type Reply = #reply;
+
+            #[inline]
+            fn project(
+                &self,
+                response: #response_ty,
+            ) -> ::core::result::Result<#reply, #krate::SparkChannelError> {
+                match response { #matched, #unexpected }
+            }
         }
     }
 }
