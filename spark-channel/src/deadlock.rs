@@ -216,14 +216,7 @@ fn walk(start: &Arc<Control>, end: &Arc<Control>, asker: SlotId) -> Option<Vec<S
         let here = &seen[at].0;
         here.wake_if_full();
         if Arc::ptr_eq(&here.module, end) && here.waits_for(asker) {
-            let mut steps = Vec::new();
-            let mut back = Some(at);
-            while let Some(index) = back {
-                steps.push(seen[index].0.clone());
-                back = seen[index].1;
-            }
-            steps.reverse();
-            return Some(steps);
+            return Some(way_to(at, &seen));
         }
         for next in here.next() {
             if known.insert(next.id()) {
@@ -233,6 +226,19 @@ fn walk(start: &Arc<Control>, end: &Arc<Control>, asker: SlotId) -> Option<Vec<S
         at += 1;
     }
     None
+}
+
+/// The way from the start to the step at `last`, of steps each with the index of the one
+/// before it.
+fn way_to(last: usize, seen: &[(Step, Option<usize>)]) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let mut back = Some(last);
+    while let Some(index) = back {
+        steps.push(seen[index].0.clone());
+        back = seen[index].1;
+    }
+    steps.reverse();
+    steps
 }
 
 // === impl Step ===

@@ -129,10 +129,10 @@ fn ask_runtime() -> Option<runtime::Id> {
     Some(Handle::try_current().ok()?.id())
 }
 
-/// Takes a unit of the task's budget: a direct call does not yield by itself, and a
-/// caller in a loop must not keep its thread from everybody else.
+/// Takes a unit of the task's budget, if there is one: a direct call does not yield by
+/// itself, and a caller in a loop must not keep its thread from everybody else.
 #[inline]
-pub(crate) fn has_budget(cx: &mut Context<'_>) -> bool {
+pub(crate) fn take_budget(cx: &mut Context<'_>) -> bool {
     match coop::poll_proceed(cx) {
         Poll::Ready(unit) => {
             unit.made_progress();

@@ -280,17 +280,22 @@ impl<T, E: From<SparkChannelError>> Reply<T, E> {
         permit: Permit<'_, Envelope<M, T, C, E>>,
         message: M,
     ) {
+        let envelope = self.wrap(message);
         other.note_arrival();
-        permit.send(SparkGenericModuleMessage::Request(CallbackWrapper {
+        permit.send(envelope);
+    }
+
+    /// The call in the envelope it travels in from here on.
+    fn wrap<M, C>(self, message: M) -> Envelope<M, T, C, E> {
+        let stamp = |deadline| Stamp::new(deadline, request::next_call());
+        SparkGenericModuleMessage::Request(CallbackWrapper {
             message,
             sender: self.sender,
             meta: Meta {
-                stamp: self
-                    .deadline
-                    .map(|deadline| Stamp::new(deadline, request::next_call())),
+                stamp: self.deadline.map(stamp),
                 escort: Escort::new(self.span, None),
             },
-        }));
+        })
     }
 }
 

@@ -38,13 +38,13 @@ use crate::{
     current,
     deadlock::{self, Edge},
     direct::{self, Called},
+    dispatcher::Envelope,
 };
 
 pub(crate) mod classified;
 #[cfg(feature = "tower")]
 mod placed;
 
-use self::classified::Sent;
 #[cfg(feature = "tower")]
 pub(crate) use self::placed::Placed;
 
@@ -70,6 +70,12 @@ pin_project! {
         #[pin]
         timer: Timer,
     }
+}
+
+/// What the caller keeps of a request that has been accepted.
+pub(crate) struct Sent<R, E> {
+    pub(crate) stamp: Option<Stamp>,
+    pub(crate) reply: oneshot::Receiver<Result<R, E>>,
 }
 
 #[derive(Clone, Copy)]
@@ -126,6 +132,28 @@ impl<'a, M, R, C, E> Request<'a, M, R, C, E> {
         }
     }
 
+    /// Awaits the answer of what has been sent.
+    fn underway(
+        dispatcher: &'a SparkGenericModuleDispatcher<M, R, C, E>,
+        deadline: Option<Moment>,
+        edge: Option<Edge>,
+        sent: Sent<R, E>,
+        timer: Timer,
+    ) -> Self {
+        Self {
+            dispatcher,
+            limit: Limit::Default,
+            at_most: None,
+            deadline,
+            stamp: sent.stamp,
+            edge,
+            message: None,
+            admission: None,
+            reply: Some(sent.reply),
+            timer,
+        }
+    }
+
     /// Sends `message` at once; the future only awaits the answer.
     pub(crate) fn sent(
         dispatcher: &'a SparkGenericModuleDispatcher<M, R, C, E>,
@@ -144,19 +172,8 @@ impl<'a, M, R, C, E> Request<'a, M, R, C, E> {
             Ok(permit) => permit,
             Err(reason) => return Err(dispatcher.refuse(reason, message)),
         };
-        let (stamp, reply) = send(dispatcher, permit, message, deadline, edge.as_ref());
-        Ok(Self {
-            dispatcher,
-            limit: Limit::Default,
-            at_most: None,
-            deadline,
-            stamp,
-            edge,
-            message: None,
-            admission: None,
-            reply: Some(reply),
-            timer: Timer::Off,
-        })
+        let sent = send(dispatcher, permit, message, deadline, edge.as_ref());
+        Ok(Self::underway(dispatcher, deadline, edge, sent, Timer::Off))
     }
 
     /// Gives up `timeout` after the first poll, instead of the module's default.
@@ -237,10 +254,10 @@ where
             && (bound.is_none() && this.limit.is_ahead(dispatcher)
                 || !has_passed(*this.deadline, dispatcher))
         {
-            let has_budget = direct::has_budget(cx);
+            let had_budget = direct::take_budget(cx);
             match seat.call(this.message, *this.deadline, this.edge, cx) {
                 Called::Busy => {}
-                Called::Answered(answer) if has_budget => return Poll::Ready(Some(answer)),
+                Called::Answered(answer) if had_budget => return Poll::Ready(Some(answer)),
                 Called::Answered(answer) => {
                     // Called all the same, for what is sent next must not come before it;
                     // but the task has to yield before it learns the answer.
@@ -261,15 +278,10 @@ where
         match dispatcher.try_admit() {
             Ok(permit) => {
                 if let Some(message) = this.message.take() {
-                    let (stamp, reply) = send(
-                        dispatcher,
-                        permit,
-                        message,
-                        *this.deadline,
-                        this.edge.as_ref(),
-                    );
-                    *this.stamp = stamp;
-                    *this.reply = Some(reply);
+                    let edge = this.edge.as_ref();
+                    let sent = send(dispatcher, permit, message, *this.deadline, edge);
+                    *this.stamp = sent.stamp;
+                    *this.reply = Some(sent.reply);
                 }
                 Poll::Ready(None)
             }
@@ -302,15 +314,10 @@ where
             Err(reason) => reason,
             Ok(Poll::Ready(Ok(Admitted::Place(permit)))) => {
                 if let Some(message) = this.message.take() {
-                    let (stamp, reply) = send(
-                        dispatcher,
-                        permit,
-                        message,
-                        *this.deadline,
-                        this.edge.as_ref(),
-                    );
-                    *this.stamp = stamp;
-                    *this.reply = Some(reply);
+                    let edge = this.edge.as_ref();
+                    let sent = send(dispatcher, permit, message, *this.deadline, edge);
+                    *this.stamp = sent.stamp;
+                    *this.reply = Some(sent.reply);
                 }
                 *this.admission = None;
                 return Poll::Ready(None);
@@ -564,26 +571,38 @@ fn clock_of(control: Option<&Arc<Control>>) -> Clock {
     control.map_or(Clock::Exact, |control| control.clock)
 }
 
-/// Puts a request into its place in the mailbox; returns its stamp and where its
-/// answer will be.
+/// A request in the envelope it travels in, and what its caller keeps of it.
 #[inline]
-pub(crate) fn send<M, R, C, E>(
+pub(crate) fn wrap<M, R, C, E>(
     dispatcher: &SparkGenericModuleDispatcher<M, R, C, E>,
-    permit: Permit<'_, SparkGenericModuleMessage<M, R, C, E>>,
     message: M,
     deadline: Option<Moment>,
     edge: Option<&Edge>,
-) -> (Option<Stamp>, oneshot::Receiver<Result<R, E>>) {
+) -> (Envelope<M, R, C, E>, Sent<R, E>) {
     let (sender, reply) = oneshot::channel();
     let stamp = deadline.map(|deadline| Stamp::new(deadline, next_call()));
     let escort = Escort::new(span(dispatcher.name()), edge.map(Edge::twin));
-    dispatcher.note_arrival();
-    permit.send(SparkGenericModuleMessage::Request(CallbackWrapper {
+    let envelope = SparkGenericModuleMessage::Request(CallbackWrapper {
         message,
         sender,
         meta: Meta { stamp, escort },
-    }));
-    (stamp, reply)
+    });
+    (envelope, Sent { stamp, reply })
+}
+
+/// Puts a request into its place in the mailbox.
+#[inline]
+pub(crate) fn send<M, R, C, E>(
+    dispatcher: &SparkGenericModuleDispatcher<M, R, C, E>,
+    permit: Permit<'_, Envelope<M, R, C, E>>,
+    message: M,
+    deadline: Option<Moment>,
+    edge: Option<&Edge>,
+) -> Sent<R, E> {
+    let (envelope, sent) = wrap(dispatcher, message, deadline, edge);
+    dispatcher.note_arrival();
+    permit.send(envelope);
+    sent
 }
 
 /// The span of a request, as a child of the caller's, if anybody listens.

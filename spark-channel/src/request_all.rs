@@ -15,23 +15,15 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
-use tokio::{
-    sync::oneshot::{self, error::TryRecvError},
-    time::Instant,
-};
+use tokio::{sync::oneshot::error::TryRecvError, time::Instant};
 
 use crate::{
     SparkChannelCancellationToken, SparkChannelError, SparkGenericModuleDispatcher, Stage,
-    callback::Stamp,
     classes::Unaccepted,
     clock::Moment,
     deadlock::Edge,
     direct::{self, Called},
-    request::{
-        self, Admission, Admitted, Caller, Limit, Timer,
-        classified::{self, Sent},
-        earlier,
-    },
+    request::{self, Admission, Admitted, Caller, Limit, Sent, Timer, classified, earlier},
 };
 
 pin_project! {
@@ -68,7 +60,7 @@ enum Progress {
 
 /// A request whose answer is not among the answers yet.
 enum InFlight<R, E> {
-    Sent(Option<Stamp>, oneshot::Receiver<Result<R, E>>, Option<Edge>),
+    Sent(Sent<R, E>, Option<Edge>),
     /// Answered before one that was sent earlier.
     Answered(Result<R, E>),
     /// It was not accepted. Kept in its place among the others.
@@ -189,12 +181,11 @@ where
             this.answers.push(match first {
                 InFlight::Refused(reason) => Err(reason.into()),
                 InFlight::Answered(answer) => answer,
-                InFlight::Sent(stamp, mut reply, edge) => match reply.try_recv() {
+                InFlight::Sent(mut call, edge) => match call.reply.try_recv() {
                     Ok(answer) => answer,
                     Err(TryRecvError::Closed) => Err(request::reply_dropped()),
                     Err(TryRecvError::Empty) => {
-                        this.in_flight
-                            .push_front(InFlight::Sent(stamp, reply, edge));
+                        this.in_flight.push_front(InFlight::Sent(call, edge));
                         return;
                     }
                 },
@@ -209,7 +200,7 @@ where
             return;
         };
         for call in &mut *this.in_flight {
-            if let InFlight::Sent(_, _, Some(edge)) = call
+            if let InFlight::Sent(_, Some(edge)) = call
                 && let Err(reason) = edge.look(control, cx.waker())
             {
                 *call = InFlight::Refused(reason);
@@ -253,14 +244,15 @@ where
                     Called::Busy => {}
                     Called::Answered(answer) => {
                         this.answers.push(answer);
-                        if direct::has_budget(cx) {
+                        if direct::take_budget(cx) {
                             continue;
                         }
                         // The task has to yield, as after a message was sent.
                         return true;
                     }
                     Called::Started(reply) => {
-                        this.in_flight.push_back(InFlight::Sent(None, reply, edge));
+                        this.in_flight
+                            .push_back(InFlight::Sent(Sent { stamp: None, reply }, edge));
                         sent = true;
                         continue;
                     }
@@ -271,8 +263,8 @@ where
                 let edge = edge.take();
                 match classified::offer(dispatcher, intake, message, *this.deadline, edge.as_ref())
                 {
-                    Ok(Sent { stamp, reply }) => {
-                        this.in_flight.push_back(InFlight::Sent(stamp, reply, edge));
+                    Ok(call) => {
+                        this.in_flight.push_back(InFlight::Sent(call, edge));
                         sent = true;
                     }
                     Err(Unaccepted::Wait(wrapped, line)) => {
@@ -314,9 +306,8 @@ where
                 this.in_flight.push_back(match edge {
                     Ok(edge) => {
                         let (deadline, wait) = (*this.deadline, edge.as_ref());
-                        let (stamp, reply) =
-                            request::send(dispatcher, permit, message, deadline, wait);
-                        InFlight::Sent(stamp, reply, edge)
+                        let call = request::send(dispatcher, permit, message, deadline, wait);
+                        InFlight::Sent(call, edge)
                     }
                     Err(reason) => refused(reason),
                 });
@@ -346,11 +337,11 @@ where
         if let Some((message, _, edge)) = this.waiting.take() {
             this.in_flight.push_back(match (admitted, message) {
                 (Ok(Admitted::Place(permit)), Some(message)) => {
-                    let (stamp, reply) =
+                    let call =
                         request::send(dispatcher, permit, message, *this.deadline, edge.as_ref());
-                    InFlight::Sent(stamp, reply, edge)
+                    InFlight::Sent(call, edge)
                 }
-                (Ok(Admitted::Sent(sent)), _) => InFlight::Sent(sent.stamp, sent.reply, edge),
+                (Ok(Admitted::Sent(call)), _) => InFlight::Sent(call, edge),
                 _ => {
                     let reason = dispatcher.closed_reason();
                     InFlight::Refused(dispatcher.refuse(reason, ()).reason)
@@ -372,9 +363,9 @@ where
         };
         for index in [late, 0] {
             if let Some(call) = this.in_flight.get_mut(index)
-                && let InFlight::Sent(_, reply, _) = call
+                && let InFlight::Sent(sent, _) = call
             {
-                let answer = ready!(Pin::new(reply).poll(cx));
+                let answer = ready!(Pin::new(&mut sent.reply).poll(cx));
                 let answer = answer.unwrap_or_else(|_| Err(request::reply_dropped()));
                 *call = InFlight::Answered(answer);
                 return Poll::Ready(());
@@ -396,7 +387,9 @@ where
             this.answers.push(match call {
                 InFlight::Refused(reason) => Err(reason.into()),
                 InFlight::Answered(answer) => answer,
-                InFlight::Sent(stamp, reply, _) => request::give_up(this.dispatcher, reply, stamp),
+                InFlight::Sent(call, _) => {
+                    request::give_up(this.dispatcher, call.reply, call.stamp)
+                }
             });
         }
         let stage = Stage::NotAdmitted;

@@ -257,6 +257,21 @@ where
         Pause::Ended
     }
 
+    /// Lets go of everything, and of `what` else belongs to it, but for the tokens of the
+    /// shutdown messages.
+    fn end<T>(self, what: T) -> Vec<C> {
+        self.slot.unregister();
+        let Self {
+            handler,
+            mailbox,
+            tokens,
+            ..
+        } = self;
+        // User code once more: what it owns is dropped here.
+        quietly(|| drop((handler, mailbox, what)));
+        tokens
+    }
+
     async fn start(&mut self) {
         self.started = true;
         self.duty = Duty::Starting;

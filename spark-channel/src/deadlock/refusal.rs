@@ -8,7 +8,7 @@
 
 use std::{collections::HashSet, sync::Arc, task::Waker};
 
-use super::{Edge, Path, SlotId, Step, Wait, slot_id};
+use super::{Edge, Path, SlotId, Step, Wait, slot_id, way_to};
 use crate::{
     Deadlocks, SparkChannelError,
     control::{Control, Slot},
@@ -83,7 +83,7 @@ fn walk(callee: &Arc<Control>, slot: Option<SlotId>) -> Vec<Found> {
         for wait in waits {
             if Arc::ptr_eq(&wait.callee, callee) && wait.handled_by.is_none() {
                 if !wait.is_refused {
-                    let steps = steps(&seen, at);
+                    let steps = way_to(at, &seen);
                     let number = wait.number;
                     found.push(Found { steps, number });
                 }
@@ -97,18 +97,6 @@ fn walk(callee: &Arc<Control>, slot: Option<SlotId>) -> Vec<Found> {
         at += 1;
     }
     found
-}
-
-/// The way from the start to the step at `last`.
-fn steps(seen: &[(Step, Option<usize>)], last: usize) -> Vec<Step> {
-    let mut steps = Vec::new();
-    let mut back = Some(last);
-    while let Some(index) = back {
-        steps.push(seen[index].0.clone());
-        back = seen[index].1;
-    }
-    steps.reverse();
-    steps
 }
 
 // === impl Found ===

@@ -10,11 +10,9 @@ use super::Reply;
 use crate::{
     CallbackWrapper, Refused, SparkChannelError, SparkGenericModuleDispatcher,
     SparkGenericModuleMessage,
-    callback::{Escort, Meta, Stamp},
     classes::{Intake, Unaccepted},
     current, deadlock,
     dispatcher::Envelope,
-    request,
 };
 
 // === impl Reply ===
@@ -102,17 +100,7 @@ impl<T, E: From<SparkChannelError>> Reply<T, E> {
         message: M,
     ) -> Result<(), Unaccepted<Envelope<M, T, C, E>>> {
         let class = intake.class_of(&message);
-        let stamp = self
-            .deadline
-            .map(|deadline| Stamp::new(deadline, request::next_call()));
-        let envelope = SparkGenericModuleMessage::Request(CallbackWrapper {
-            message,
-            sender: self.sender,
-            meta: Meta {
-                stamp,
-                escort: Escort::new(self.span, None),
-            },
-        });
+        let envelope = self.wrap(message);
         if other.is_stopping() {
             return Err(Unaccepted::Closed(envelope));
         }

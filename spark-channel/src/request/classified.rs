@@ -5,13 +5,9 @@ use std::{
     task::{Context, Poll},
 };
 
-use tokio::sync::oneshot;
-
-use super::{Admission, Admitted, Limit, Request, Timer, failed, next_call, span};
+use super::{Admission, Admitted, Request, Sent, Timer, failed, wrap};
 use crate::{
-    CallbackWrapper, Refused, SparkChannelError, SparkGenericModuleDispatcher,
-    SparkGenericModuleMessage,
-    callback::{Escort, Meta, Stamp},
+    Refused, SparkChannelError, SparkGenericModuleDispatcher, SparkGenericModuleMessage,
     classes::{Intake, LineId, Unaccepted},
     clock::Moment,
     deadlock::Edge,
@@ -21,12 +17,6 @@ use crate::{
 pub(crate) struct Wrapped<M, R, C, E> {
     envelope: SparkGenericModuleMessage<M, R, C, E>,
     sent: Sent<R, E>,
-}
-
-/// What the caller keeps of a request that has been accepted.
-pub(crate) struct Sent<R, E> {
-    pub(crate) stamp: Option<Stamp>,
-    pub(crate) reply: oneshot::Receiver<Result<R, E>>,
 }
 
 pub(crate) type Offered<M, R, C, E> = Result<Sent<R, E>, Unaccepted<Wrapped<M, R, C, E>>>;
@@ -43,18 +33,7 @@ impl<'a, M, R, C, E> Request<'a, M, R, C, E> {
         edge: Option<Edge>,
     ) -> Result<Self, Refused<M>> {
         match offer(dispatcher, intake, message, deadline, edge.as_ref()) {
-            Ok(Sent { stamp, reply }) => Ok(Self {
-                dispatcher,
-                limit: Limit::Default,
-                at_most: None,
-                deadline,
-                stamp,
-                edge,
-                message: None,
-                admission: None,
-                reply: Some(reply),
-                timer: Timer::Off,
-            }),
+            Ok(sent) => Ok(Self::underway(dispatcher, deadline, edge, sent, Timer::Off)),
             Err(unaccepted) => Err(dispatcher.unaccepted_request(unaccepted)),
         }
     }
@@ -67,7 +46,6 @@ where
     C: Send,
     E: From<SparkChannelError> + Send,
 {
-    /// Sends the message, whose deadline is known; waits for room if it may.
     /// Sends the message, whose deadline is known; waits for room if it may.
     // Not inlined: requests to modules without classes pass by it.
     #[inline(never)]
@@ -123,17 +101,7 @@ pub(crate) fn offer<M, R, C, E>(
     edge: Option<&Edge>,
 ) -> Offered<M, R, C, E> {
     let class = intake.class_of(&message);
-    let (sender, reply) = oneshot::channel();
-    let stamp = deadline.map(|deadline| Stamp::new(deadline, next_call()));
-    let envelope = SparkGenericModuleMessage::Request(CallbackWrapper {
-        message,
-        sender,
-        meta: Meta {
-            stamp,
-            escort: Escort::new(span(dispatcher.name()), edge.map(Edge::twin)),
-        },
-    });
-    let sent = Sent { stamp, reply };
+    let (envelope, sent) = wrap(dispatcher, message, deadline, edge);
     if dispatcher.is_stopping() {
         return Err(Unaccepted::Closed(Wrapped { envelope, sent }));
     }

@@ -1,27 +1,18 @@
 //! A request whose place in the mailbox was reserved before there was a message.
 
-use tokio::sync::{mpsc::OwnedPermit, oneshot};
+use tokio::sync::mpsc::OwnedPermit;
 
-use super::{
-    Caller, Limit, Request, Timer,
-    classified::{self, Sent},
-    earlier, next_call, span,
-};
+use super::{Caller, Limit, Request, Sent, Timer, classified, earlier, wrap};
 use crate::{
-    CallbackWrapper, SparkChannelError, SparkGenericModuleDispatcher, SparkGenericModuleMessage,
-    callback::{Escort, Meta, Stamp},
-    classes::Intake,
-    clock::Moment,
-    current,
-    deadlock::Edge,
+    SparkChannelError, SparkGenericModuleDispatcher, SparkGenericModuleMessage, classes::Intake,
+    clock::Moment, current, deadlock::Edge,
 };
 
 /// A request that is in the mailbox and awaited by nobody yet.
 pub(crate) struct Placed<R, E> {
     deadline: Option<Moment>,
-    stamp: Option<Stamp>,
     edge: Option<Edge>,
-    reply: oneshot::Receiver<Result<R, E>>,
+    sent: Sent<R, E>,
 }
 
 // === impl Request ===
@@ -52,20 +43,13 @@ impl<'a, M, R, C, E> Request<'a, M, R, C, E> {
     ) -> Placed<R, E> {
         let inherited = Caller::of().inherited;
         let deadline = earlier(inherited, Limit::Default.deadline(dispatcher));
-        let stamp = deadline.map(|deadline| Stamp::new(deadline, next_call()));
-        let (sender, reply) = oneshot::channel();
-        let escort = Escort::new(span(dispatcher.name()), edge.as_ref().map(Edge::twin));
+        let (envelope, sent) = wrap(dispatcher, message, deadline, edge.as_ref());
         dispatcher.note_arrival();
-        permit.send(SparkGenericModuleMessage::Request(CallbackWrapper {
-            message,
-            sender,
-            meta: Meta { stamp, escort },
-        }));
+        permit.send(envelope);
         Placed {
             deadline,
-            stamp,
             edge,
-            reply,
+            sent,
         }
     }
 
@@ -79,11 +63,10 @@ impl<'a, M, R, C, E> Request<'a, M, R, C, E> {
         let inherited = Caller::of().inherited;
         let deadline = earlier(inherited, Limit::Default.deadline(dispatcher));
         match classified::offer(dispatcher, intake, message, deadline, edge.as_ref()) {
-            Ok(Sent { stamp, reply }) => Ok(Placed {
+            Ok(sent) => Ok(Placed {
                 deadline,
-                stamp,
                 edge,
-                reply,
+                sent,
             }),
             Err(unaccepted) => Err(dispatcher.unaccepted(unaccepted).reason),
         }
@@ -94,17 +77,11 @@ impl<'a, M, R, C, E> Request<'a, M, R, C, E> {
         dispatcher: &'a SparkGenericModuleDispatcher<M, R, C, E>,
         placed: Placed<R, E>,
     ) -> Self {
-        Self {
-            dispatcher,
-            limit: Limit::Default,
-            at_most: None,
-            deadline: placed.deadline,
-            stamp: placed.stamp,
-            edge: placed.edge,
-            message: None,
-            admission: None,
-            reply: Some(placed.reply),
-            timer: Timer::Fresh,
-        }
+        let Placed {
+            deadline,
+            edge,
+            sent,
+        } = placed;
+        Self::underway(dispatcher, deadline, edge, sent, Timer::Fresh)
     }
 }

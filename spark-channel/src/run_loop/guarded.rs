@@ -41,6 +41,33 @@ pub(super) struct Guarded<'a, F> {
     span: Option<&'a Span>,
 }
 
+/// Whoever works in turns, which a panic may cut short.
+pub(super) trait Turns: Send {
+    /// Works until all is done. Called again after it unwound.
+    fn turn(&mut self) -> impl Future<Output = ()> + Send;
+
+    /// Answers for what the turn that unwound was at.
+    fn after_panic(&mut self, panic: &(dyn Any + Send), span: Option<&Span>);
+}
+
+/// Lets `who` take turns in `scope` until one completes.
+pub(super) async fn take_turns(who: &mut impl Turns, scope: Scope, span: Option<&Span>) {
+    let mut guard = Guard::new(scope);
+    loop {
+        let ended = {
+            let turn = pin!(Some(who.turn()));
+            Guarded::new(turn, &mut guard, span).await
+        };
+        match ended {
+            Ok(()) => return,
+            Err(panic) => {
+                who.after_panic(&*panic, span);
+                quietly(|| drop(panic));
+            }
+        }
+    }
+}
+
 // === impl Guard ===
 
 impl Guard {

@@ -19,20 +19,20 @@ use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     future::poll_fn,
     hash::Hash,
-    pin::pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use tokio::{task::JoinSet, time::Instant};
+use tracing::Span;
 
 use self::checks::{Check, Checks};
 use super::{
     Envelope,
     conclusion::Conclusion,
     front::Front,
-    guarded::{Guard, Guarded, quietly},
+    guarded::{Turns, quietly, take_turns},
     lane::{Entry, Lane, Mark, Space},
     router::{answer_panicked, give_back},
     timed::arrival,
@@ -132,23 +132,11 @@ where
     H: NativeHandler,
     C: SparkChannelCancellationTrait + Send + 'static,
 {
-    let mut guard = Guard::new(Scope {
+    let scope = Scope {
         control: Arc::clone(&keeper.control),
         slot: Arc::clone(&keeper.slot),
-    });
-    loop {
-        let ended = {
-            let turn = pin!(Some(keeper.serve()));
-            Guarded::new(turn, &mut guard, None).await
-        };
-        match ended {
-            Ok(()) => break,
-            Err(panic) => {
-                keeper.after_panic(&*panic);
-                quietly(|| drop(panic));
-            }
-        }
-    }
+    };
+    take_turns(&mut keeper, scope, None).await;
     keeper.slot.unregister();
     keeper.give_back_the_rest();
     let tokens = std::mem::take(&mut keeper.tokens);
@@ -198,11 +186,6 @@ where
             tokens: Vec::new(),
             census,
         }
-    }
-
-    /// May be called again after it unwound.
-    async fn serve(&mut self) {
-        poll_fn(|cx| self.poll(cx)).await;
     }
 
     /// Completes when the last module has ended and none will be started any more.
@@ -363,9 +346,20 @@ where
             }
         });
     }
+}
+
+impl<K, H, C> Turns for Keeper<K, H, C>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    H: NativeHandler,
+    C: SparkChannelCancellationTrait + Send + 'static,
+{
+    async fn turn(&mut self) {
+        poll_fn(|cx| self.poll(cx)).await;
+    }
 
     /// Answers for the message whose key could not be told.
-    fn after_panic(&mut self, panic: &(dyn Any + Send)) {
+    fn after_panic(&mut self, panic: &(dyn Any + Send), _: Option<&Span>) {
         if let Some(message) = self.in_hand.take() {
             answer_panicked::<H, C>(message, panic, &self.control, &self.slot);
         }

@@ -24,6 +24,7 @@ use std::{
 };
 
 use tokio::time::Instant;
+use tracing::Span;
 
 use self::{
     desks::{BITS, Desks},
@@ -33,8 +34,7 @@ use super::{
     Duty, Envelope, Mailbox, Running, Step, Waited, Worker, admit, at_home,
     conclusion::Conclusion,
     count_end,
-    guarded::{Guard, Guarded},
-    quietly,
+    guarded::{Turns, quietly, take_turns},
     running::{Caller, Doors, Ended},
 };
 use crate::{
@@ -112,33 +112,12 @@ where
         let control = Arc::clone(&this.worker.control);
         let span = tracing::info_span!("module", name = &*control.name);
         let span = (!span.is_disabled()).then(|| Box::new(span));
-        let mut guard = Guard::new(Scope {
-            control: Arc::clone(&control),
+        let scope = Scope {
+            control,
             slot: Arc::clone(&this.worker.slot),
-        });
-        loop {
-            let ended = {
-                let turn = pin!(Some(this.serve()));
-                Guarded::new(turn, &mut guard, span.as_deref()).await
-            };
-            match ended {
-                Ok(()) => break,
-                Err(panic) => {
-                    this.worker.after_panic(&*panic, span.as_deref());
-                    quietly(|| drop(panic));
-                }
-            }
-        }
-        this.worker.slot.unregister();
-        let Worker {
-            handler,
-            mailbox,
-            tokens,
-            ..
-        } = this.worker;
-        // User code once more: what it owns is dropped here.
-        quietly(|| drop((handler, mailbox)));
-        conclusion.conclude(tokens)
+        };
+        take_turns(&mut this, scope, span.as_deref()).await;
+        conclusion.conclude(this.worker.end(()))
     }
 }
 
@@ -156,40 +135,6 @@ where
             worker,
             desks: Desks::new(control, at_once),
         }
-    }
-
-    /// As [`Worker::serve`], with a reading before each message that is handled alone.
-    async fn serve(&mut self) {
-        if !self.worker.started {
-            self.worker.start().await;
-        }
-        loop {
-            let stop = self.worker.control.stop();
-            match stop {
-                None => {}
-                Some(Stop::Drain) => self.worker.mailbox.close().await,
-                Some(Stop::AfterCurrent | Stop::Now) => break,
-            }
-            let worker = &mut self.worker;
-            if worker.mailbox.next_mut().is_none() {
-                let told_to_stop = || worker.control.stop() != stop;
-                if worker.mailbox.wait(&worker.slot, told_to_stop).await == Waited::Ended {
-                    break;
-                }
-                continue;
-            }
-            match self.read().await {
-                Then::HandleAlone => self.handle_alone().await,
-                Then::LookAgain => {}
-                Then::Restart => {
-                    self.worker.recover();
-                    if !self.worker.started {
-                        self.worker.start().await;
-                    }
-                }
-            }
-        }
-        self.worker.wind_down().await;
     }
 
     async fn handle_alone(&mut self) {
@@ -253,6 +198,50 @@ where
         let then = poll_fn(|cx| reading.poll(cx)).await;
         readers.enter(Phase::Alone);
         then
+    }
+}
+
+impl<H, C> Turns for ReadingWorker<H, C>
+where
+    H: ReaderWriterHandler,
+    C: SparkChannelCancellationTrait + Send + 'static,
+{
+    /// As [`Worker::serve`], with a reading before each message that is handled alone.
+    async fn turn(&mut self) {
+        if !self.worker.started {
+            self.worker.start().await;
+        }
+        loop {
+            let stop = self.worker.control.stop();
+            match stop {
+                None => {}
+                Some(Stop::Drain) => self.worker.mailbox.close().await,
+                Some(Stop::AfterCurrent | Stop::Now) => break,
+            }
+            let worker = &mut self.worker;
+            if worker.mailbox.next_mut().is_none() {
+                let told_to_stop = || worker.control.stop() != stop;
+                if worker.mailbox.wait(&worker.slot, told_to_stop).await == Waited::Ended {
+                    break;
+                }
+                continue;
+            }
+            match self.read().await {
+                Then::HandleAlone => self.handle_alone().await,
+                Then::LookAgain => {}
+                Then::Restart => {
+                    self.worker.recover();
+                    if !self.worker.started {
+                        self.worker.start().await;
+                    }
+                }
+            }
+        }
+        self.worker.wind_down().await;
+    }
+
+    fn after_panic(&mut self, panic: &(dyn Any + Send), span: Option<&Span>) {
+        self.worker.after_panic(panic, span);
     }
 }
 

@@ -54,17 +54,29 @@ where
 {
     let conclusion = Conclusion::new(control);
     async move {
-        let mut replicas: JoinSet<Vec<C>> = workers
-            .into_iter()
-            .map(|worker| run(worker, |tokens| tokens))
-            .collect();
-        let mut tokens = Vec::new();
-        while let Some(replica) = replicas.join_next().await {
-            // A replica catches its panics; one that was aborted has no tokens to give.
-            tokens.extend(replica.unwrap_or_default());
-        }
-        conclusion.conclude(tokens)
+        let replicas = start(workers);
+        conclusion.conclude(tokens_of(replicas).await)
     }
+}
+
+/// Runs each replica in a task of its own.
+pub(super) fn start<H, C>(workers: Vec<Worker<H, C>>) -> JoinSet<Vec<C>>
+where
+    H: NativeHandler,
+    C: SparkChannelCancellationTrait + Send + 'static,
+{
+    let run = |worker| run(worker, |tokens| tokens);
+    workers.into_iter().map(run).collect()
+}
+
+/// Waits for the replicas to end, for the tokens of the shutdown messages they took.
+pub(super) async fn tokens_of<C: 'static>(mut replicas: JoinSet<Vec<C>>) -> Vec<C> {
+    let mut tokens = Vec::new();
+    while let Some(replica) = replicas.join_next().await {
+        // A replica catches its panics; one that was aborted has no tokens to give.
+        tokens.extend(replica.unwrap_or_default());
+    }
+    tokens
 }
 
 /// Runs one replica to its end, and then `finish` with the tokens of the shutdown
@@ -103,15 +115,6 @@ where
                 }
             }
         }
-        worker.slot.unregister();
-        let Worker {
-            handler,
-            mailbox,
-            tokens,
-            ..
-        } = worker;
-        // User code once more: what it owns is dropped here.
-        quietly(|| drop((handler, mailbox)));
-        finish(tokens)
+        finish(worker.end(()))
     }
 }

@@ -8,21 +8,21 @@
 use std::{
     any::Any,
     future::poll_fn,
-    pin::pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
-use tokio::{task::JoinSet, time::Instant};
+use tokio::time::Instant;
+use tracing::Span;
 
 use super::{
     Envelope, Mailbox, Worker,
     conclusion::Conclusion,
     front::Front,
-    guarded::{Guard, Guarded, quietly},
+    guarded::{Turns, quietly, take_turns},
     lane::{Entry, Lane, LaneReceiver, Mark, Space},
     panic_text,
-    replicas::run,
+    replicas::{start, tokens_of},
     timed::arrival,
 };
 use crate::{
@@ -69,35 +69,17 @@ where
     C: SparkChannelCancellationTrait + Send + 'static,
 {
     let control = Arc::clone(&router.control);
-    let mut replicas: JoinSet<Vec<C>> = workers
-        .into_iter()
-        .map(|worker| run(worker, |tokens| tokens))
-        .collect();
-    let mut guard = Guard::new(Scope {
-        control: Arc::clone(&control),
+    let replicas = start(workers);
+    let scope = Scope {
+        control,
         slot: Arc::clone(&router.slot),
-    });
-    loop {
-        let ended = {
-            let turn = pin!(Some(router.serve()));
-            Guarded::new(turn, &mut guard, None).await
-        };
-        match ended {
-            Ok(()) => break,
-            Err(panic) => {
-                router.after_panic(&*panic);
-                quietly(|| drop(panic));
-            }
-        }
-    }
+    };
+    take_turns(&mut router, scope, None).await;
     router.slot.unregister();
     for lane in &router.lanes {
         lane.close();
     }
-    while let Some(replica) = replicas.join_next().await {
-        // A replica catches its panics; one that was aborted has no tokens to give.
-        router.tokens.extend(replica.unwrap_or_default());
-    }
+    router.tokens.extend(tokens_of(replicas).await);
     router.give_back_the_rest();
     std::mem::take(&mut router.tokens)
 }
@@ -141,28 +123,24 @@ where
         (router, mailboxes)
     }
 
-    /// Routes until no message can come any more, or it is too late for those that
-    /// could. May be called again after it unwound.
-    async fn serve(&mut self) {
-        poll_fn(|cx| {
-            loop {
-                if self.control.is_stopping() {
-                    self.front.close();
-                }
-                if !self.control.is_past_draining() {
-                    ready!(self.poll_room(cx));
-                }
-                match self.front.poll_recv(cx) {
-                    // Also pending, with messages waiting, is a task whose budget is
-                    // spent; they are given back with the rest.
-                    Poll::Pending if self.control.deadline_passed() => return Poll::Ready(()),
-                    Poll::Pending => return Poll::Pending,
-                    Poll::Ready(None) => return Poll::Ready(()),
-                    Poll::Ready(Some(message)) => self.receive(message),
-                }
+    /// Completes when no message can come any more, or it is too late for those that could.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if self.control.is_stopping() {
+                self.front.close();
             }
-        })
-        .await;
+            if !self.control.is_past_draining() {
+                ready!(self.poll_room(cx));
+            }
+            match self.front.poll_recv(cx) {
+                // Also pending, with messages waiting, is a task whose budget is
+                // spent; they are given back with the rest.
+                Poll::Pending if self.control.deadline_passed() => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(None) => return Poll::Ready(()),
+                Poll::Ready(Some(message)) => self.receive(message),
+            }
+        }
     }
 
     fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
@@ -297,9 +275,19 @@ where
         self.tokens.push(token);
         self.control.shutdown_message_taken();
     }
+}
+
+impl<H, C> Turns for Router<H, C>
+where
+    H: NativeHandler,
+    C: SparkChannelCancellationTrait + Send + 'static,
+{
+    async fn turn(&mut self) {
+        poll_fn(|cx| self.poll(cx)).await;
+    }
 
     /// Answers for the message whose key, or copies, could not be made.
-    fn after_panic(&mut self, panic: &(dyn Any + Send)) {
+    fn after_panic(&mut self, panic: &(dyn Any + Send), _: Option<&Span>) {
         if let Some(message) = self.in_hand.take() {
             answer_panicked::<H, C>(message, panic, &self.control, &self.slot);
         }

@@ -423,17 +423,7 @@ where
 
     /// Lets go of everything but the tokens of the shutdown messages.
     fn end(self) -> Vec<C> {
-        let Self { worker, call, .. } = self;
-        worker.slot.unregister();
-        let Worker {
-            handler,
-            mailbox,
-            tokens,
-            ..
-        } = worker;
-        // User code once more: what it owns is dropped here.
-        quietly(|| drop((handler, mailbox, call)));
-        tokens
+        self.worker.end(self.call)
     }
 }
 

@@ -13,7 +13,7 @@ use tower_service::Service;
 use super::place::Place;
 use crate::{
     Request, SparkChannelCancellationToken, SparkChannelError, SparkGenericModuleDispatcher,
-    SparkGenericModuleMessage, request::Placed,
+    dispatcher::Envelope, request::Placed,
 };
 
 /// A dispatcher as a [`tower::Service`](Service): a call is a request.
@@ -100,8 +100,6 @@ pub struct DispatcherService<M, R, C = SparkChannelCancellationToken, E = eyre::
 pub struct ServiceCall<R, E> {
     answer: Pin<Box<dyn Future<Output = Result<R, E>> + Send>>,
 }
-
-type Envelope<M, R, C, E> = SparkGenericModuleMessage<M, R, C, E>;
 
 // === impl SparkGenericModuleDispatcher ===
 

@@ -284,8 +284,8 @@ where
             Ok(permit) => permit,
             Err(reason) => return Err(self.dispatcher.refuse(reason, message)),
         };
-        let (_, reply) = request::send(&self.dispatcher, permit, message, deadline, None);
-        Ok(Waiting(reply))
+        let sent = request::send(&self.dispatcher, permit, message, deadline, None);
+        Ok(Waiting(sent.reply))
     }
 
     /// Steps until `waiting` is answered, or a handler is pending.
