@@ -14,7 +14,8 @@
 mod family;
 
 use std::{
-    pin::pin,
+    ops::Deref,
+    slice,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence},
@@ -23,7 +24,6 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use self::family::Family;
@@ -51,8 +51,7 @@ pub(crate) struct Control {
     pub(crate) shutdown_timeout: Length,
     pub(crate) deadlocks: Deadlocks,
     pub(crate) waits: Waits,
-    /// One per replica.
-    pub(crate) slots: Box<[Arc<Slot>]>,
+    pub(crate) slots: Slots,
     /// Only of a reader-writer module, whose reads share its one replica's counters.
     // Boxed, for most modules have none.
     pub(crate) readers: Option<Box<Readers>>,
@@ -68,8 +67,6 @@ pub(crate) struct Control {
     /// Whether anything but a shutdown message asked for more than to drain.
     cut_off: AtomicBool,
     ended: AtomicBool,
-    /// Notified when the module is told to stop, and when it has ended.
-    over: Notify,
     deadline_passed: AtomicBool,
     /// When whatever still runs is cut off: the earliest of the deadlines it was told
     /// to stop by, or [`NEVER`], which needs no timer.
@@ -88,7 +85,14 @@ pub(crate) struct Control {
     /// What a supervised module shares with its supervisor.
     pub(crate) oversight: Option<Arc<Oversight>>,
     /// What feeds the module by its own wish. Ends by itself, but has to be kept till then.
-    feeds: OnceLock<Vec<Attached>>,
+    feeds: OnceLock<Box<[Attached]>>,
+}
+
+/// One slot per replica.
+pub(crate) enum Slots {
+    // Apart, for most modules have one, which so takes no further allocation.
+    One(Arc<Slot>),
+    Several(Box<[Arc<Slot>]>),
 }
 
 /// One replica's share.
@@ -124,7 +128,7 @@ impl Control {
             shutdown_timeout: shutdown_timeout.into(),
             deadlocks,
             waits: Waits::default(),
-            slots: (0..replicas).map(|_| Arc::default()).collect(),
+            slots: Slots::new(replicas),
             readers: None,
             rejected: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
@@ -133,7 +137,6 @@ impl Control {
             stop: AtomicU8::new(0),
             cut_off: AtomicBool::new(false),
             ended: AtomicBool::new(false),
-            over: Notify::new(),
             deadline_passed: AtomicBool::new(false),
             stop_deadline: AtomicU64::new(NEVER),
             cut_short: AtomicBool::new(false),
@@ -152,7 +155,7 @@ impl Control {
     pub(crate) fn keep(&self, feeds: Vec<Attached>) {
         if !feeds.is_empty() {
             // A second time there would be nobody to keep them.
-            let _ = self.feeds.set(feeds);
+            let _ = self.feeds.set(feeds.into());
         }
     }
 
@@ -260,8 +263,8 @@ impl Control {
         self.cut_off_members();
         #[cfg(feature = "tower")]
         self.reservations.release_all();
-        self.over.notify_waiters();
-        for slot in &self.slots {
+        self.ending.changed();
+        for slot in self.slots.iter() {
             slot.wake();
         }
     }
@@ -297,7 +300,7 @@ impl Control {
 
     pub(crate) fn end(&self) {
         self.ended.store(true, Ordering::Release);
-        self.over.notify_waiters();
+        self.ending.changed();
     }
 
     pub(crate) fn has_ended(&self) -> bool {
@@ -306,12 +309,13 @@ impl Control {
 
     /// Completes once the module stops, or has ended.
     pub(crate) async fn over(&self) {
-        let notified = self.over.notified();
-        let mut notified = pin!(notified);
-        // From here on it is told; what was before is looked at.
-        notified.as_mut().enable();
-        if !self.is_stopping() && !self.has_ended() {
-            notified.await;
+        loop {
+            // Before the look, or a change in between would be missed.
+            let next = self.ending.next_change();
+            if self.is_stopping() || self.has_ended() {
+                return;
+            }
+            next.await;
         }
     }
 
@@ -340,6 +344,13 @@ impl Control {
             deadline_passed: self.was_cut_short(),
             stats: self.stats(depth),
         }
+    }
+
+    /// What the module has reported, whose task has ended.
+    pub(crate) fn reported(&self) -> Report {
+        // Whatever ends a task has its conclusion announce a report.
+        let report = self.ending.report().cloned();
+        report.unwrap_or_else(|| self.report(StopReason::Aborted, 0))
     }
 
     pub(crate) fn count_rejected(&self) {
@@ -377,7 +388,7 @@ impl Control {
             conflated: self.conflated.load(Ordering::Relaxed),
             ..Stats::default()
         };
-        for slot in &self.slots {
+        for slot in self.slots.iter() {
             slot.counters.add_to(&mut stats);
         }
         stats.high_water = stats.high_water.max(depth);
@@ -413,6 +424,29 @@ impl Control {
         self.slots.iter().any(runs)
             || self.readers.as_deref().is_some_and(reads)
             || self.starts() != before
+    }
+}
+
+// === impl Slots ===
+
+impl Slots {
+    fn new(replicas: usize) -> Self {
+        match replicas {
+            1 => Self::One(Arc::default()),
+            _ => Self::Several((0..replicas).map(|_| Arc::default()).collect()),
+        }
+    }
+}
+
+impl Deref for Slots {
+    type Target = [Arc<Slot>];
+
+    #[inline]
+    fn deref(&self) -> &Self::Target {
+        match self {
+            Self::One(slot) => slice::from_ref(slot),
+            Self::Several(slots) => slots,
+        }
     }
 }
 

@@ -2,10 +2,7 @@
 
 use std::{fmt, future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
-use tokio::{
-    task::{JoinError, JoinHandle},
-    time::timeout_at,
-};
+use tokio::{task::JoinHandle, time::timeout_at};
 
 use crate::{
     ClassStats, DeathNotice, MessageStats, Report, SparkChannelCancellationToken,
@@ -29,13 +26,13 @@ pub struct ModuleHandle<
 > {
     dispatcher: SparkGenericModuleDispatcher<Message, Response, CancellationToken, Error>,
     control: Arc<Control>,
-    task: JoinHandle<Report>,
+    task: JoinHandle<()>,
 }
 
 type Parts<M, R, C, E> = (
     SparkGenericModuleDispatcher<M, R, C, E>,
     Arc<Control>,
-    JoinHandle<Report>,
+    JoinHandle<()>,
 );
 
 // === impl ModuleHandle ===
@@ -51,7 +48,7 @@ where
     pub(crate) fn new(
         dispatcher: SparkGenericModuleDispatcher<M, R, C, E>,
         control: Arc<Control>,
-        task: JoinHandle<Report>,
+        task: JoinHandle<()>,
     ) -> Self {
         let handle = Self {
             dispatcher,
@@ -208,22 +205,25 @@ impl<M, R, C, E> ModuleHandle<M, R, C, E> {
         })
         .await;
         if task.is_finished() {
-            return reported(task.await, &control);
+            return control.reported();
         }
         let Some(deadline) = control.stop_deadline() else {
-            return reported(task.await, &control);
+            let _ = task.await;
+            return control.reported();
         };
-        if let Ok(joined) = timeout_at(deadline.to_instant() + GRACE, &mut task).await {
-            return reported(joined, &control);
+        if timeout_at(deadline.to_instant() + GRACE, &mut task)
+            .await
+            .is_ok()
+        {
+            return control.reported();
         }
         task.abort();
         let report = Report {
             stats: dispatcher.stats().unwrap_or_default(),
             ..control.report(StopReason::Unresponsive, 0)
         };
-        announce(&control, &report);
         // It may have ended at the last moment: what watchers have learnt counts.
-        control.ending.report().cloned().unwrap_or(report)
+        announce(&control, report).clone()
     }
 
     /// Waits until the module has ended by itself, and reports.
@@ -241,7 +241,8 @@ impl<M, R, C, E> ModuleHandle<M, R, C, E> {
             task,
         } = self;
         drop(dispatcher);
-        reported(task.await, &control)
+        let _ = task.await;
+        control.reported()
     }
 }
 
@@ -258,9 +259,4 @@ impl<M, R, C, E> fmt::Debug for ModuleHandle<M, R, C, E> {
             .field("finished", &self.is_finished())
             .finish_non_exhaustive()
     }
-}
-
-/// What the module's task reported, unless it came to no end of its own.
-fn reported(joined: Result<Report, JoinError>, control: &Control) -> Report {
-    joined.unwrap_or_else(|_| control.report(StopReason::Aborted, 0))
 }

@@ -1,6 +1,6 @@
 //! The messages of a module, and the loop that serves a plain tokio receiver.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use tokio::sync::mpsc;
 
@@ -110,10 +110,11 @@ where
         PanicPolicy::Continue,
         &config,
         mailbox,
-        control,
+        Arc::clone(&control),
         0,
     );
-    run_loop::run_one(worker).await
+    run_loop::run_one(worker).await;
+    control.reported()
 }
 
 // === impl SparkGenericModuleMessage ===

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Control, Slot, lock};
+use super::{Control, Slot, Slots, lock};
 use crate::SparkChannelError;
 
 /// What a module is to others behind the same dispatcher.
@@ -39,7 +39,7 @@ impl Control {
         let member = Arc::new(Self {
             clock: set.clock,
             shutdown_timeout: set.shutdown_timeout,
-            slots: Box::new([slot]),
+            slots: Slots::One(slot),
             timings: set.timings.clone(),
             family: Some(Box::new(Family::Member(Arc::clone(set)))),
             ..Self::new(name, 0, capacity, None, Duration::ZERO, set.deadlocks)
@@ -87,8 +87,8 @@ impl Control {
         let stop = set.stop.load(Ordering::Acquire);
         let stronger = self.stop.fetch_max(stop, Ordering::AcqRel) < stop;
         if earlier || passes || stronger {
-            self.over.notify_waiters();
-            for slot in &self.slots {
+            self.ending.changed();
+            for slot in self.slots.iter() {
                 slot.wake();
             }
         }

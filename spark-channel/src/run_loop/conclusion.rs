@@ -16,8 +16,8 @@ impl Conclusion {
         Self(control)
     }
 
-    pub(super) fn conclude<C: SparkChannelCancellationTrait>(self, tokens: Vec<C>) -> Report {
-        let report = self.announce(self.0.reason());
+    pub(super) fn conclude<C: SparkChannelCancellationTrait>(self, tokens: Vec<C>) {
+        let report = announce(&self.0, self.0.report(self.0.reason(), 0));
         tracing::debug!(
             module = &*report.module,
             reason = ?report.reason,
@@ -29,28 +29,24 @@ impl Conclusion {
             // The trait is the user's to implement.
             quietly(|| token.cancel_execution());
         }
-        report
-    }
-
-    fn announce(&self, reason: StopReason) -> Report {
-        let report = self.0.report(reason, 0);
-        announce(&self.0, &report);
-        report
     }
 }
 
 impl Drop for Conclusion {
     fn drop(&mut self) {
         if self.0.ending.report().is_none() {
-            self.announce(StopReason::Aborted);
+            announce(&self.0, self.0.report(StopReason::Aborted, 0));
         }
     }
 }
 
-/// Lets everybody know that the module has ended. Only the first report counts.
-pub(crate) fn announce(control: &Control, report: &Report) {
+/// Lets everybody know that the module has ended. Only the first report counts, which
+/// this returns.
+pub(crate) fn announce(control: &Control, report: Report) -> &Report {
     control.end();
-    for notice in control.ending.announce(report.clone()) {
+    let (report, notices) = control.ending.announce(report);
+    for notice in notices {
         quietly(|| notice(report));
     }
+    report
 }

@@ -38,8 +38,7 @@ use super::{
     timed::arrival,
 };
 use crate::{
-    CallbackWrapper, NativeHandler, Report, SparkChannelCancellationTrait,
-    SparkGenericModuleMessage,
+    CallbackWrapper, NativeHandler, SparkChannelCancellationTrait, SparkGenericModuleMessage,
     config::Config,
     control::{Control, Slot},
     current::Scope,
@@ -114,7 +113,7 @@ struct Ended {
 }
 
 /// Runs a keyed set to its end. Dropping the future aborts its modules.
-pub(crate) fn run_keyed<K, H, C>(keeper: Keeper<K, H, C>) -> impl Future<Output = Report> + Send
+pub(crate) fn run_keyed<K, H, C>(keeper: Keeper<K, H, C>) -> impl Future<Output = ()> + Send
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     H: NativeHandler,

@@ -242,30 +242,30 @@ impl<T: Send + 'static> Mailbox<T> {
                         *batch
                     };
                     let may_rest = *resting == Resting::Awake && !self.closed;
-                    if self.taken.capacity() == 0 {
-                        // Room for one: an idle module need not pay for a batch.
-                        self.taken.reserve_exact(1);
-                    }
-                    let count =
-                        poll_fn(
-                            |cx| match receiver.poll_recv_many(cx, &mut self.taken, limit) {
-                                // Also pending, with messages waiting, is a task whose
-                                // budget is spent; it is woken again at once.
-                                Poll::Pending if interrupted() && receiver.is_empty() => {
-                                    Poll::Ready(Err(Waited::Interrupted))
-                                }
-                                Poll::Pending if may_rest => {
-                                    *resting = Resting::Asleep;
-                                    Poll::Ready(Err(Waited::Idle))
-                                }
-                                Poll::Pending => {
-                                    limit = 1;
-                                    Poll::Pending
-                                }
-                                Poll::Ready(count) => Poll::Ready(Ok(count)),
-                            },
-                        )
-                        .await;
+                    let count = poll_fn(|cx| {
+                        if self.taken.capacity() == 0 && !receiver.is_empty() {
+                            // Room for one: a module that is most often idle, or called
+                            // directly, need not pay for a batch.
+                            self.taken.reserve_exact(1);
+                        }
+                        match receiver.poll_recv_many(cx, &mut self.taken, limit) {
+                            // Also pending, with messages waiting, is a task whose
+                            // budget is spent; it is woken again at once.
+                            Poll::Pending if interrupted() && receiver.is_empty() => {
+                                Poll::Ready(Err(Waited::Interrupted))
+                            }
+                            Poll::Pending if may_rest => {
+                                *resting = Resting::Asleep;
+                                Poll::Ready(Err(Waited::Idle))
+                            }
+                            Poll::Pending => {
+                                limit = 1;
+                                Poll::Pending
+                            }
+                            Poll::Ready(count) => Poll::Ready(Ok(count)),
+                        }
+                    })
+                    .await;
                     let count = match count {
                         Ok(count) => count,
                         Err(waited) => return waited,

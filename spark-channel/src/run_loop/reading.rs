@@ -38,7 +38,7 @@ use super::{
     running::{Caller, Doors, Ended},
 };
 use crate::{
-    Access, CallbackWrapper, PanicPolicy, ReaderWriter, ReaderWriterHandler, Report,
+    Access, CallbackWrapper, PanicPolicy, ReaderWriter, ReaderWriterHandler,
     SparkChannelCancellationTrait, SparkChannelError, SparkGenericModuleMessage, Stop, StopReason,
     control::{Control, Slot},
     current::Scope,
@@ -101,7 +101,7 @@ enum Then {
 /// Runs a reader-writer module to its end.
 pub(crate) fn run_readers<H, C>(
     worker: Worker<ReaderWriter<H>, C>,
-) -> impl Future<Output = Report> + Send
+) -> impl Future<Output = ()> + Send
 where
     H: ReaderWriterHandler,
     C: SparkChannelCancellationTrait + Send + 'static,
@@ -117,7 +117,7 @@ where
             slot: Arc::clone(&this.worker.slot),
         };
         take_turns(&mut this, scope, span.as_deref()).await;
-        conclusion.conclude(this.worker.end(()))
+        conclusion.conclude(this.worker.end(()));
     }
 }
 

@@ -13,8 +13,8 @@ use super::{
     timed::arrival,
 };
 use crate::{
-    NativeHandler, Report, SparkChannelCancellationTrait, SparkGenericModuleMessage,
-    control::Control, current::Scope,
+    NativeHandler, SparkChannelCancellationTrait, SparkGenericModuleMessage, control::Control,
+    current::Scope,
 };
 
 /// Stops a pool when the shutdown message is taken, and not only when the replica
@@ -33,7 +33,7 @@ pub(crate) fn stop_at_shutdown<M, R, C, E>(
 }
 
 /// Runs a module of one replica to its end.
-pub(crate) fn run_one<H, C>(worker: Worker<H, C>) -> impl Future<Output = Report> + Send
+pub(crate) fn run_one<H, C>(worker: Worker<H, C>) -> impl Future<Output = ()> + Send
 where
     H: NativeHandler,
     C: SparkChannelCancellationTrait + Send + 'static,
@@ -47,7 +47,7 @@ where
 pub(crate) fn run_pool<H, C>(
     workers: Vec<Worker<H, C>>,
     control: Arc<Control>,
-) -> impl Future<Output = Report> + Send
+) -> impl Future<Output = ()> + Send
 where
     H: NativeHandler,
     C: SparkChannelCancellationTrait + Send + 'static,
@@ -55,7 +55,7 @@ where
     let conclusion = Conclusion::new(control);
     async move {
         let replicas = start(workers);
-        conclusion.conclude(tokens_of(replicas).await)
+        conclusion.conclude(tokens_of(replicas).await);
     }
 }
 

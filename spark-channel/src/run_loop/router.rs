@@ -26,8 +26,7 @@ use super::{
     timed::arrival,
 };
 use crate::{
-    NativeHandler, Report, SparkChannelCancellationTrait, SparkChannelError,
-    SparkGenericModuleMessage,
+    NativeHandler, SparkChannelCancellationTrait, SparkChannelError, SparkGenericModuleMessage,
     control::{Control, Slot},
     current::Scope,
     routing::Routing,
@@ -53,7 +52,7 @@ pub(crate) struct Router<H: NativeHandler, C> {
 pub(crate) fn run_routed<H, C>(
     workers: Vec<Worker<H, C>>,
     router: Router<H, C>,
-) -> impl Future<Output = Report> + Send
+) -> impl Future<Output = ()> + Send
 where
     H: NativeHandler,
     C: SparkChannelCancellationTrait + Send + 'static,

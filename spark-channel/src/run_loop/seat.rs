@@ -36,7 +36,7 @@ use super::{
     running::{Caller, Ended, Running},
 };
 use crate::{
-    NativeHandler, Report, SparkChannelCancellationTrait,
+    NativeHandler, SparkChannelCancellationTrait,
     callback::Escort,
     clock::Moment,
     control::Control,
@@ -102,7 +102,7 @@ type Direct<H> = Arc<
 /// Panics outside of a runtime.
 pub(crate) fn seated<H, C>(
     worker: Worker<H, C>,
-) -> (Direct<H>, impl Future<Output = Report> + Send + 'static)
+) -> (Direct<H>, impl Future<Output = ()> + Send + 'static)
 where
     H: NativeHandler,
     C: SparkChannelCancellationTrait + Send + 'static,
@@ -116,7 +116,7 @@ where
 fn occupy<H, C, F, Make>(
     mut worker: Worker<H, C>,
     make: Make,
-) -> (Direct<H>, impl Future<Output = Report> + Send + 'static)
+) -> (Direct<H>, impl Future<Output = ()> + Send + 'static)
 where
     H: NativeHandler,
     C: SparkChannelCancellationTrait + Send + 'static,
@@ -164,7 +164,7 @@ fn run<H, C, F, Make>(
     occupant: Occupant<H, C, F, Make>,
     mut crew: Box<Crew<H, C, F>>,
     conclusion: Conclusion,
-) -> impl Future<Output = Report> + Send + 'static
+) -> impl Future<Output = ()> + Send + 'static
 where
     H: NativeHandler,
     C: SparkChannelCancellationTrait + Send + 'static,
@@ -190,7 +190,7 @@ where
                 Err(panic) => crew.after_panic(panic),
             }
         }
-        conclusion.conclude(crew.end())
+        conclusion.conclude(crew.end());
     }
 }
 

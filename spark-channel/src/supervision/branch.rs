@@ -35,7 +35,7 @@ pub(super) struct Branch {
 enum Kind {
     Module {
         control: Arc<Control>,
-        task: JoinHandle<Report>,
+        task: JoinHandle<()>,
         stats: Arc<StatsOf>,
         /// The dispatcher that keeps the module alive for as long as its supervisor.
         _kept: Box<dyn Any + Send + Sync>,
@@ -162,7 +162,7 @@ impl Branch {
     /// Has the handlers of a module look again what they are to do.
     pub(super) fn wake(&self) {
         if let Kind::Module { control, .. } = &self.kind {
-            for slot in &control.slots {
+            for slot in control.slots.iter() {
                 slot.wake();
             }
         }
@@ -235,9 +235,8 @@ impl Branch {
                 stats: stats(),
                 ..control.report(StopReason::Unresponsive, 0)
             };
-            announce(control, &report);
             // It may have ended at the last moment: what watchers have learnt counts.
-            let report = control.ending.report().cloned().unwrap_or(report);
+            let report = announce(control, report).clone();
             self.report = Some(ChildReport::Module(report));
         }
     }

@@ -11,7 +11,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll, Wake, Waker},
+    task::{Context, Wake, Waker},
     time::Duration,
 };
 
@@ -88,7 +88,7 @@ pub struct Driver<H: NativeHandler, C = SparkChannelCancellationToken> {
     control: Arc<Control>,
     turnstile: Arc<Turnstile>,
     woken: Arc<Woken>,
-    run: Pin<Box<dyn Future<Output = Report> + Send>>,
+    run: Pin<Box<dyn Future<Output = ()> + Send>>,
     report: Option<Report>,
 }
 
@@ -383,8 +383,8 @@ where
         let mut cx = Context::from_waker(&waker);
         for _ in 0..POLLS_MAX {
             self.woken.0.store(false, Ordering::Release);
-            if let Poll::Ready(report) = self.run.as_mut().poll(&mut cx) {
-                self.report = Some(report);
+            if self.run.as_mut().poll(&mut cx).is_ready() {
+                self.report = self.control.ending.report().cloned();
                 return;
             }
             if !self.woken.0.load(Ordering::Acquire) {
