@@ -1,5 +1,6 @@
 //! Spark with messages and responses as enums, written by hand: what
-//! [`module_macro`](super::module_macro) is to be compared with.
+//! [`module_macro`](super::module_macro) is to be compared with. The work of each message
+//! is a method of its own, as it is there.
 
 use spark_channel::{ModuleHandle, NativeHandler, SparkGenericModuleDispatcher, Stop, module};
 
@@ -74,6 +75,21 @@ impl Contender for SparkHandWrittenEnum {
 
 // === impl CounterModule ===
 
+#[expect(clippy::unused_async, reason = "as they would be with more to do")]
+impl CounterModule {
+    async fn add(&mut self, amount: u64) -> u64 {
+        self.0.request(amount)
+    }
+
+    async fn less(&mut self, amount: u64) -> Option<u64> {
+        self.0.request(0).checked_sub(amount)
+    }
+
+    async fn note(&mut self, amount: u64) {
+        self.0.command(amount);
+    }
+}
+
 impl NativeHandler for CounterModule {
     type Message = Message;
     type Response = Response;
@@ -81,8 +97,8 @@ impl NativeHandler for CounterModule {
 
     async fn handle_request(&mut self, message: Message) -> eyre::Result<Response> {
         match message {
-            Message::Add(amount) => Ok(Response::Add(self.0.request(amount))),
-            Message::Less(amount) => Ok(Response::Less(self.0.request(0).checked_sub(amount))),
+            Message::Add(amount) => Ok(Response::Add(self.add(amount).await)),
+            Message::Less(amount) => Ok(Response::Less(self.less(amount).await)),
             Message::Note(_) => eyre::bail!("a note is a command"),
         }
     }
@@ -90,7 +106,7 @@ impl NativeHandler for CounterModule {
     async fn handle_command(&mut self, message: Message) -> eyre::Result<()> {
         match message {
             Message::Note(amount) => {
-                self.0.command(amount);
+                self.note(amount).await;
                 Ok(())
             }
             Message::Add(_) | Message::Less(_) => eyre::bail!("asked without a caller"),
