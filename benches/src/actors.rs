@@ -21,5 +21,4 @@ pub mod options;
 pub mod report;
 pub mod rounds;
 pub mod run;
-pub mod statistics;
 pub mod workload;

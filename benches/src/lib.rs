@@ -4,8 +4,15 @@
 //!
 //! * [`actors`]: what one module costs (ask, tell, start, memory) next to a hand-written tokio
 //!   loop and next to other actor crates. `cargo run --release -p benches --bin actors`
+//! * [`http`]: what a route to a module costs next to the same closure in axum, and next to
+//!   `manager_handlers`. `cargo run --release -p benches --bin http`
 //! * [`instructions`]: what one operation costs in instructions and allocations, counted exactly.
 //!   `scripts/count-instructions`
 
 pub mod actors;
+pub mod http;
 pub mod instructions;
+pub mod statistics;
+
+mod order;
+mod table;

@@ -2,17 +2,15 @@
 
 use serde_json::{Value, json};
 
-use self::table::Table;
 use super::{
     case::{Case, Counted, Timed},
     contender::Threads,
     options::Options,
     rounds::{Cell, Compared},
-    statistics::Summary,
 };
+use crate::{statistics::Summary, table::Table};
 
 mod comparisons;
-mod table;
 
 /// Formats what was measured as Markdown: a table per number of threads and one for what was
 /// counted, the comparisons, and how each contender was configured.

@@ -7,8 +7,8 @@ use super::{
     comparison::{Comparison, Pace},
     contender::Threads,
     options::Options,
-    statistics::Summary,
 };
+use crate::{order::Order, statistics::Summary};
 
 /// One measured cell of the tables.
 #[derive(Debug, Clone)]
@@ -71,7 +71,7 @@ impl Plan {
 
 /// Measures the cells that `options` ask for. `progress` is told what comes next.
 pub fn measure(options: &Options, mut progress: impl FnMut(&str)) -> Vec<Cell> {
-    let mut order = Order::new();
+    let mut order = Order::default();
     let mut cells = Vec::new();
     for &threads in &options.threads {
         for &case in &options.cases {
@@ -98,7 +98,7 @@ pub fn measure(options: &Options, mut progress: impl FnMut(&str)) -> Vec<Cell> {
 
 /// Makes the comparisons that `options` ask for. `progress` is told what comes next.
 pub fn compare(options: &Options, mut progress: impl FnMut(&str)) -> Vec<Compared> {
-    let mut order = Order::new();
+    let mut order = Order::default();
     let mut compared = Vec::new();
     for &threads in &options.threads {
         for &comparison in &options.comparisons {
@@ -192,55 +192,9 @@ fn scaled(slice: Slice, target: Duration) -> u32 {
     (f64::from(slice.operations) * factor.min(8.0)).max(1.0) as u32
 }
 
-/// A reproducible source of shuffled orders (`SplitMix64` and Fisher-Yates), so that no contender is
-/// always measured after the same one.
-#[derive(Debug)]
-struct Order {
-    state: u64,
-}
-
-// === impl Order ===
-
-impl Order {
-    fn new() -> Self {
-        Self { state: 0 }
-    }
-
-    fn shuffled(&mut self, len: usize) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..len).collect();
-        for last in (1..len).rev() {
-            order.swap(last, self.below(last + 1));
-        }
-        order
-    }
-
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the remainder is below `bound`"
-    )]
-    fn below(&mut self, bound: usize) -> usize {
-        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.state;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((mixed ^ (mixed >> 31)) % bound as u64) as usize
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_round_has_every_contender_once() {
-        let mut order = Order::new();
-
-        for _ in 0..100 {
-            let mut round = order.shuffled(8);
-            round.sort_unstable();
-            assert_eq!(round, [0, 1, 2, 3, 4, 5, 6, 7]);
-        }
-    }
 
     #[test]
     fn a_slice_grows_at_most_eightfold() {

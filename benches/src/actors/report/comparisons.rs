@@ -2,8 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::{heading, summary, table::Table, time};
-use crate::actors::{options::Options, rounds::Compared};
+use super::{heading, summary, time};
+use crate::{
+    actors::{options::Options, rounds::Compared},
+    table::Table,
+};
 
 /// A heading, what the columns mean and a table; nothing if nothing was compared.
 pub(super) fn markdown(options: &Options, compared: &[Compared]) -> String {

@@ -1,0 +1,114 @@
+//! A contender's process, from its start to its end.
+
+use std::{
+    ffi::OsStr,
+    fs,
+    io::{self, BufRead as _, BufReader},
+    net::SocketAddr,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::contender::Contender;
+
+/// A server that runs. Killed when dropped.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+    address: SocketAddr,
+}
+
+// === impl Server ===
+
+impl Server {
+    /// Starts `contender`: this program once more, or `manager_handlers`, the program of which is
+    /// at `manager_handlers`.
+    ///
+    /// # Errors
+    ///
+    /// If the program cannot be run, or does not say where it listens.
+    pub fn start(contender: Contender, manager_handlers: Option<&Path>) -> io::Result<Self> {
+        let own = std::env::current_exe()?;
+        let (program, arguments): (&OsStr, &[&str]) = match (contender, manager_handlers) {
+            (Contender::ManagerHandlers, Some(path)) => (path.as_os_str(), &[]),
+            (Contender::ManagerHandlers, None) => {
+                return Err(io::Error::other("--manager-handlers names no program"));
+            }
+            (own_one, _) => (own.as_os_str(), &["--serve", own_one.name()]),
+        };
+        let mut child = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut line = String::new();
+        if let Some(out) = child.stdout.take() {
+            BufReader::new(out).read_line(&mut line)?;
+        }
+        let address = line
+            .trim()
+            .strip_prefix("listening on ")
+            .and_then(|address| address.parse().ok());
+        let Some(address) = address else {
+            let _ = child.kill();
+            let _ = child.wait();
+            let problem = format!("{contender} did not say where it listens, but {line:?}");
+            return Err(io::Error::other(problem));
+        };
+        let mut server = Self { child, address };
+        server.wait_until_it_accepts()?;
+        Ok(server)
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its memory that is not shared with others, and resident, in bytes.
+    ///
+    /// # Errors
+    ///
+    /// If the system does not tell, as only Linux does.
+    pub fn resident_bytes(&self) -> io::Result<u64> {
+        let path = format!("/proc/{}/smaps_rollup", self.child.id());
+        let rollup = fs::read_to_string(path)?;
+        let kibibytes = |line: &str| -> Option<u64> {
+            let (name, value) = line.split_once(':')?;
+            let counts = matches!(name, "Private_Clean" | "Private_Dirty");
+            counts.then(|| value.trim().trim_end_matches(" kB").parse().ok())?
+        };
+        Ok(rollup.lines().filter_map(kibibytes).sum::<u64>() * 1024)
+    }
+
+    /// A server that listens some time after it said so is given a few seconds.
+    fn wait_until_it_accepts(&mut self) -> io::Result<()> {
+        let start = Instant::now();
+        loop {
+            match std::net::TcpStream::connect(self.address) {
+                Ok(_) => return Ok(()),
+                Err(error) if start.elapsed() > PATIENCE => return Err(error),
+                Err(_) => {
+                    if let Some(status) = self.child.try_wait()? {
+                        return Err(io::Error::other(format!("server ended: {status}")));
+                    }
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+const PATIENCE: Duration = Duration::from_secs(10);
