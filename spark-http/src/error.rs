@@ -19,7 +19,7 @@
 use std::{borrow::Cow, error::Error, fmt, time::Duration};
 
 use http::{
-    HeaderValue, StatusCode,
+    HeaderValue, Method, StatusCode,
     header::{ALLOW, CONNECTION, RETRY_AFTER},
 };
 use serde::Serialize;
@@ -268,6 +268,13 @@ impl ErrorAnswer {
         status.is_informational()
             || status == StatusCode::NO_CONTENT
             || status == StatusCode::NOT_MODIFIED
+    }
+
+    /// Whether an answer with `status` to a request of `method` is the last one of HTTP on its
+    /// connection.
+    pub(crate) fn switches_protocols(method: &Method, status: StatusCode) -> bool {
+        status == StatusCode::SWITCHING_PROTOCOLS
+            || (method == Method::CONNECT && status.is_success())
     }
 
     /// Whether the server, rather than the client, is at fault.

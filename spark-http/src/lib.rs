@@ -24,7 +24,9 @@ pub use crate::{
     error::{ErrorAnswer, ModuleError},
     ingress::{Answering, Ingress, IngressBuilder},
     route::Route,
-    server::{BindError, DrainReport, HttpServer, HttpServerBuilder, ServerHandle},
+    server::{
+        AfterUpgrade, BindError, DrainReport, Draining, HttpServer, HttpServerBuilder, ServerHandle,
+    },
     signal::ShutdownSignals,
 };
 

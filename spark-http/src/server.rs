@@ -17,8 +17,11 @@ mod refusal;
 mod report;
 mod socket;
 mod timeline;
+mod transport;
+mod upgrade;
 
 pub use report::DrainReport;
+pub use upgrade::{AfterUpgrade, Draining};
 
 /// Serves a tower service over HTTP/1.1, and ends without losing a request.
 ///
@@ -95,6 +98,7 @@ struct Settings {
     write_timeout: Duration,
     connections_max: NonZeroUsize,
     drain_timeout: Duration,
+    half_close: bool,
 }
 
 // === impl HttpServer ===
@@ -110,6 +114,7 @@ impl HttpServer {
                 write_timeout: Duration::from_secs(30),
                 connections_max: CONNECTIONS_MAX,
                 drain_timeout: Duration::from_secs(15),
+                half_close: false,
             },
         }
     }
@@ -252,6 +257,17 @@ impl HttpServerBuilder {
     /// A larger value lets a handler that hangs hold up the end of the process for longer.
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {
         self.settings.drain_timeout = timeout;
+        self
+    }
+
+    /// Answers HTTP/1 clients that shut down their sending half after a whole request. Default:
+    /// they count as clients that left, and their requests are dropped.
+    ///
+    /// TCP tells the end of a half from the end of the whole only once something is written. So
+    /// with this, a client that leaves is noticed when its answer is written and no sooner:
+    /// its request runs to its end and keeps what it holds, a place in a queue for instance.
+    pub fn answer_half_closed(mut self) -> Self {
+        self.settings.half_close = true;
         self
     }
 

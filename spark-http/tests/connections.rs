@@ -255,6 +255,44 @@ async fn a_client_that_leaves_while_queued_is_skipped_by_the_module() {
     assert_eq!((gated.runs(), stats.handled, stats.abandoned), (1, 1, 1));
 }
 
+#[tokio::test]
+async fn a_client_that_ends_its_half_has_left_unless_the_server_is_told_to_answer_it() {
+    let (ended, mut ends) = mpsc::channel(8);
+    let gated = Gated::closed();
+    let module = spawn_module(gated.clone());
+    let dispatcher = module.dispatcher();
+    let ingress = Ingress::builder()
+        .module("m", TextCodec, dispatcher)
+        .build();
+    let ingress = ingress.expect("valid");
+    let service = tower::service_fn(move |request| {
+        let (ingress, ended) = (ingress.clone(), ended.clone());
+        async move {
+            let _ended = OnDrop(ended);
+            ingress.oneshot(request).await
+        }
+    });
+    let serving = serve(HttpServer::builder(), service.clone()).await;
+    let mut client = serving.connect().await;
+    client.post("m", "left").await;
+    gated.has_started().await;
+    client.stream.shutdown().await.expect("its half ended");
+    within(ends.recv()).await.expect("dropped");
+    client.closed().await;
+    assert_eq!(serving.drain().await.abandoned, 1);
+    gated.gate.add_permits(1);
+
+    let serving = serve(HttpServer::builder().answer_half_closed(), service).await;
+    let mut client = serving.connect().await;
+    client.post("m", "waits").await;
+    gated.has_started().await;
+    client.stream.shutdown().await.expect("its half ended");
+    gated.gate.add_permits(1);
+    assert_eq!(client.reply().await.status, 200);
+    client.closed().await;
+    assert_eq!(serving.drain().await.served, 1);
+}
+
 struct OnDrop(mpsc::Sender<()>);
 
 impl Drop for OnDrop {

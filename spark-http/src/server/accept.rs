@@ -25,6 +25,7 @@ use super::{
     connection::{self, Common},
     exchange::Shared,
     report::bump,
+    upgrade::Draining,
 };
 use crate::{Body, due};
 
@@ -58,7 +59,7 @@ where
         common: Common {
             service,
             settings,
-            shared: Arc::new(Shared::new()),
+            shared: Arc::new(Shared::new(Draining::new(handle.drain.clone()))),
             close_idle: CancellationToken::new(),
         },
     };
@@ -114,7 +115,7 @@ where
         let _ = stream.set_nodelay(true);
         let common = self.common.clone();
         self.tasks.spawn(async move {
-            connection::serve(stream, peer, common).await;
+            connection::serve(stream, peer.into(), common).await;
             drop(permit);
         });
     }

@@ -3,7 +3,6 @@
 use std::{
     error::Error,
     future::Future,
-    net::SocketAddr,
     pin::pin,
     sync::{Arc, Mutex, atomic::Ordering},
     task::{Poll, ready},
@@ -13,10 +12,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::{
-    net::TcpStream,
-    time::{Instant, sleep_until},
-};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 
@@ -26,8 +22,10 @@ use super::{
     refusal,
     socket::{Socket, Tap, lock},
     timeline::{Limits, Overdue},
+    transport::Transport,
+    upgrade,
 };
-use crate::{Body, ErrorAnswer, due};
+use crate::{Address, Body, ErrorAnswer, due};
 
 /// What every connection of a server is given.
 #[derive(Clone)]
@@ -52,8 +50,9 @@ enum End {
 /// # Cancel safety
 ///
 /// Dropping the future cuts the connection.
-pub(super) async fn serve<S, B>(stream: TcpStream, peer: SocketAddr, common: Common<S>)
+pub(super) async fn serve<T, S, B>(transport: T, peer: Address, common: Common<S>)
 where
+    T: Transport,
     S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
     S::Error: Into<Box<dyn Error + Send + Sync>>,
     S::Future: Send,
@@ -66,17 +65,26 @@ where
         shared,
         close_idle,
     } = common;
-    let tap = Tap::new(Instant::now(), Arc::clone(&shared));
+    let tap = Tap::new(transport, Instant::now(), Arc::clone(&shared));
     let exchanges = Exchanges {
         service,
-        peer,
+        peer: peer.clone(),
         shared: Arc::clone(&shared),
         tap: Arc::clone(&tap),
     };
-    let socket = TokioIo::new(Socket::new(stream, Arc::clone(&tap)));
+    let socket = TokioIo::new(Socket::new(Arc::clone(&tap)));
     let connection = http(&settings).serve_connection(socket, exchanges);
-    let end = drive(connection, &tap, &settings.limits(), &close_idle).await;
+    let limits = settings.limits();
+    let end = drive(connection.with_upgrades(), &tap, &limits, &close_idle).await;
 
+    // hyper is gone, so whoever has the socket now has taken the connection over.
+    let taken_over = {
+        let mut tap = lock(&tap);
+        tap.is_held().then(|| tap.after_upgrade.take())
+    };
+    if let Some(work) = taken_over {
+        return upgrade::keep(&tap, &shared, &limits, work).await;
+    }
     let (transport, refused, owed, unread) = {
         let mut tap = lock(&tap);
         let unread = tap.unread.load(Ordering::Relaxed);
@@ -108,7 +116,7 @@ where
 }
 
 /// Polls a connection until it ends, is overdue, or owes nothing while the server drains.
-async fn drive<T>(
+async fn drive<T: Transport>(
     connection: impl Future<Output = hyper::Result<()>>,
     tap: &Mutex<Tap<T>>,
     limits: &Limits,
@@ -155,6 +163,7 @@ async fn drive<T>(
 fn http(settings: &Settings) -> http1::Builder {
     let mut http = http1::Builder::new();
     http.header_read_timeout(None)
+        .half_close(settings.half_close)
         .max_header_size(settings.head_limit)
         .max_buf_size(settings.head_limit);
     http

@@ -3,7 +3,6 @@
 use std::{
     error::Error,
     future::Future,
-    net::SocketAddr,
     pin::Pin,
     sync::{
         Arc, Mutex,
@@ -18,7 +17,7 @@ use http::{
     header::{CONNECTION, CONTENT_LENGTH, HOST},
 };
 use http_body::{Frame, SizeHint};
-use hyper::body::Incoming;
+use hyper::{body::Incoming, upgrade::OnUpgrade};
 use pin_project_lite::pin_project;
 use tokio_util::task::TaskTracker;
 use tower_service::Service;
@@ -26,9 +25,11 @@ use tower_service::Service;
 use super::{
     report::{Counts, bump},
     socket::{Tap, lock},
+    transport::Transport,
+    upgrade::{AfterUpgrade, Draining},
 };
 use crate::{
-    Answer, Body, ErrorAnswer, PeerAddr,
+    Address, Answer, Body, ErrorAnswer, PeerAddr,
     request_id::{RequestIds, X_REQUEST_ID},
 };
 
@@ -39,19 +40,24 @@ pub(super) struct Shared {
     pub(super) busy: TaskTracker,
     pub(super) counts: Counts,
     pub(super) ids: RequestIds,
+    /// What handlers learn of the drain from.
+    pub(super) drain: Draining,
 }
 
 /// A connection's requests, as hyper hands them over.
-pub(super) struct Exchanges<S, T> {
+pub(super) struct Exchanges<S, T: Transport> {
     pub(super) service: S,
-    pub(super) peer: SocketAddr,
+    pub(super) peer: Address,
     pub(super) shared: Arc<Shared>,
     pub(super) tap: Arc<Mutex<Tap<T>>>,
 }
 
 pin_project! {
     /// The body of an answer, which knows when it has gone out.
-    pub(super) struct Outgoing<B, T> {
+    pub(super) struct Outgoing<B, T>
+    where
+        T: Transport,
+    {
         #[pin]
         body: Either<B>,
         // How many bytes hyper will still take, if that is known: it then drops the body
@@ -70,7 +76,7 @@ pin_project! {
 }
 
 /// A request under way. Dropped when its answer is complete, or when it never will be.
-struct Exchange<T> {
+struct Exchange<T: Transport> {
     shared: Arc<Shared>,
     tap: Arc<Mutex<Tap<T>>>,
     answered: bool,
@@ -79,8 +85,9 @@ struct Exchange<T> {
 // === impl Shared ===
 
 impl Shared {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(drain: Draining) -> Self {
         Self {
+            drain,
             draining: AtomicBool::new(false),
             busy: TaskTracker::new(),
             counts: Counts::default(),
@@ -102,7 +109,7 @@ where
     S::Future: Send,
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
-    T: Send + 'static,
+    T: Transport,
 {
     type Response = Response<Outgoing<B, T>>;
     type Error = std::convert::Infallible;
@@ -112,14 +119,14 @@ where
         // Before anything else: what hyper writes from here on is owed to the client.
         let exchange = Exchange::begin(&self.shared, &self.tap);
         let service = self.service.clone();
-        let peer = PeerAddr(self.peer.into());
+        let peer = PeerAddr(self.peer.clone());
         Box::pin(async move { Ok(exchange.answer(service, peer, request).await) })
     }
 }
 
 // === impl Exchange ===
 
-impl<T> Exchange<T> {
+impl<T: Transport> Exchange<T> {
     fn begin(shared: &Arc<Shared>, tap: &Arc<Mutex<Tap<T>>>) -> Self {
         bump(&shared.counts.begun);
         lock(tap).begin();
@@ -144,25 +151,32 @@ impl<T> Exchange<T> {
         let unread = Arc::clone(&lock(&self.tap).unread);
         let mut request = request.map(|body| Body::incoming(body, unread));
         let id = self.shared.ids.of(request.headers());
-        let without_body = request.method() == Method::HEAD;
+        let method = request.method().clone();
         if self.shared.is_draining() {
             bump(&self.shared.counts.refused);
-            return self.own(ErrorAnswer::draining(), id, without_body);
+            return self.own(ErrorAnswer::draining(), id, &method);
         }
         if request.version() == Version::HTTP_11 && !has_one_host(request.headers()) {
-            return self.own(ErrorAnswer::bad_host(), id, without_body);
+            return self.own(ErrorAnswer::bad_host(), id, &method);
         }
-        request.extensions_mut().insert(peer);
+        let extensions = request.extensions_mut();
+        extensions.insert(peer);
+        extensions.insert(self.shared.drain.clone());
+        if extensions.get::<OnUpgrade>().is_some() {
+            let work = AfterUpgrade::new();
+            extensions.insert(work.clone());
+            lock(&self.tap).after_upgrade = Some(work);
+        }
         let ready = std::future::poll_fn(|cx| service.poll_ready(cx).map_err(Into::into)).await;
         let answered: Result<_, Box<dyn Error + Send + Sync>> = match ready {
             Ok(()) => service.call(request).await.map_err(Into::into),
             Err(error) => Err(error),
         };
         match answered {
-            Ok(answer) => self.wrap(answer.map(|body| Either::Service { body }), without_body),
+            Ok(answer) => self.wrap(answer.map(|body| Either::Service { body }), &method),
             Err(error) => {
                 tracing::warn!(error = %error, request_id = ?id, "service failed");
-                self.own(ErrorAnswer::internal(error), id, without_body)
+                self.own(ErrorAnswer::internal(error), id, &method)
             }
         }
     }
@@ -171,19 +185,22 @@ impl<T> Exchange<T> {
         self,
         error: ErrorAnswer,
         id: HeaderValue,
-        without_body: bool,
+        method: &Method,
     ) -> Response<Outgoing<B, T>> {
         let mut answer: Answer = error.into_response();
         answer.headers_mut().insert(X_REQUEST_ID, id);
-        self.wrap(answer.map(|body| Either::Own { body }), without_body)
+        self.wrap(answer.map(|body| Either::Own { body }), method)
     }
 
     fn wrap<B: http_body::Body>(
         mut self,
         mut answer: Response<Either<B>>,
-        without_body: bool,
+        method: &Method,
     ) -> Response<Outgoing<B, T>> {
-        if self.shared.is_draining() {
+        let is_switching = ErrorAnswer::switches_protocols(method, answer.status());
+        if is_switching {
+            lock(&self.tap).is_switching = true;
+        } else if self.shared.is_draining() {
             let close = HeaderValue::from_static("close");
             answer.headers_mut().insert(CONNECTION, close);
         }
@@ -191,7 +208,8 @@ impl<T> Exchange<T> {
         let exact = answer.body().size_hint().exact();
         let left = exact.or_else(|| announced(answer.headers()));
         // hyper does not poll a body that has nothing to say, or no right to.
-        self.answered = without_body
+        self.answered = method == Method::HEAD
+            || is_switching
             || ErrorAnswer::forbids_body(answer.status())
             || left == Some(0)
             || answer.body().is_end_stream();
@@ -203,7 +221,7 @@ impl<T> Exchange<T> {
     }
 }
 
-impl<T> Drop for Exchange<T> {
+impl<T: Transport> Drop for Exchange<T> {
     fn drop(&mut self) {
         lock(&self.tap).end(self.answered);
     }
@@ -213,6 +231,7 @@ impl<T> Drop for Exchange<T> {
 
 impl<B, T> http_body::Body for Outgoing<B, T>
 where
+    T: Transport,
     B: http_body::Body<Data = Bytes>,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {

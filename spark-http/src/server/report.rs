@@ -24,6 +24,11 @@ pub struct DrainReport {
     /// Requests that the end of the drain could not drop, because their handlers blocked their
     /// threads. They run on, and their connections with them, until those let go.
     pub unresponsive: u64,
+    /// Connections that changed their protocol, WebSockets for instance. The request that asked
+    /// for it is counted above as well.
+    pub upgraded: u64,
+    /// Of those, how many the end of the drain cut.
+    pub upgraded_cut: u64,
     /// Whether it was the drain timeout that ended it.
     pub deadline_passed: bool,
 }
@@ -38,6 +43,8 @@ pub(super) struct Counts {
     pub(super) refused: AtomicU64,
     /// Not answered completely: abandoned, or cut.
     pub(super) lost: AtomicU64,
+    pub(super) upgraded: AtomicU64,
+    pub(super) upgraded_cut: AtomicU64,
     /// Of the lost ones, those lost before the connections were cut.
     abandoned: AtomicU64,
 }
@@ -53,12 +60,15 @@ impl fmt::Display for DrainReport {
             abandoned,
             cut,
             unresponsive,
+            upgraded,
+            upgraded_cut,
             deadline_passed,
         } = self;
         write!(
             f,
             "connections={connections} served={served} refused={refused} abandoned={abandoned} \
-             cut={cut} unresponsive={unresponsive} deadline_passed={deadline_passed}"
+             cut={cut} unresponsive={unresponsive} upgraded={upgraded} \
+             upgraded_cut={upgraded_cut} deadline_passed={deadline_passed}"
         )
     }
 }
@@ -85,6 +95,8 @@ impl Counts {
             abandoned,
             cut: lost.saturating_sub(abandoned),
             unresponsive: read(&self.begun).saturating_sub(served + lost),
+            upgraded: read(&self.upgraded),
+            upgraded_cut: read(&self.upgraded_cut),
             deadline_passed,
         }
     }

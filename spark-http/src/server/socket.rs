@@ -17,7 +17,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use tokio::{
@@ -26,17 +26,18 @@ use tokio::{
 };
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::{exchange::Shared, timeline::Timeline};
+use super::{exchange::Shared, timeline::Timeline, transport::Transport, upgrade::AfterUpgrade};
 
-/// A connection's transport, as hyper sees it. When dropped, the transport goes back to the tap.
+/// A connection's transport, as hyper sees it, and after it whoever took the connection over for
+/// another protocol. The transport itself lies in the tap, so that it can be taken away.
 pub(super) struct Socket<T> {
-    transport: Option<T>,
     tap: Arc<Mutex<Tap<T>>>,
 }
 
 /// What the parts of one connection know of it: its driver, its transport and its requests.
 ///
-/// Only the connection's own task locks it, so it is never contended.
+/// Only the connection's own task locks it, so it is never contended; but for a connection that
+/// has changed its protocol.
 pub(super) struct Tap<T> {
     pub(super) timeline: Timeline,
     shared: Arc<Shared>,
@@ -48,16 +49,27 @@ pub(super) struct Tap<T> {
     busy: Option<TaskTrackerToken>,
     /// A request's body was left unread, so the client may be writing still.
     pub(super) unread: Arc<AtomicBool>,
+    /// The answer under way is the last one of HTTP.
+    pub(super) is_switching: bool,
+    /// What the request that asked for another protocol wants to run there.
+    pub(super) after_upgrade: Option<AfterUpgrade>,
     /// The status of an answer that hyper made.
     pub(super) refused: Option<u16>,
-    /// The transport, once hyper is done with it.
+    /// The transport. Once it is taken, the socket fails.
     pub(super) transport: Option<T>,
+    /// How much of what was written the client had taken, by the transport's own count.
+    taken: u64,
+    /// Whether the socket exists: after hyper is done, somebody else has it.
+    is_held: bool,
+    /// Who waits for the socket after hyper: its reader, its writer, and the connection's driver
+    /// for its end.
+    waiting: [Option<Waker>; 3],
 }
 
 // === impl Tap ===
 
-impl<T> Tap<T> {
-    pub(super) fn new(now: Instant, shared: Arc<Shared>) -> Arc<Mutex<Self>> {
+impl<T: Transport> Tap<T> {
+    pub(super) fn new(transport: T, now: Instant, shared: Arc<Shared>) -> Arc<Mutex<Self>> {
         Arc::new(Mutex::new(Self {
             timeline: Timeline::accepted(now),
             shared,
@@ -65,8 +77,13 @@ impl<T> Tap<T> {
             unwritten: 0,
             busy: None,
             unread: Arc::default(),
+            is_switching: false,
+            after_upgrade: None,
             refused: None,
-            transport: None,
+            transport: Some(transport),
+            taken: 0,
+            is_held: true,
+            waiting: [None, None, None],
         }))
     }
 
@@ -90,12 +107,52 @@ impl<T> Tap<T> {
         }
     }
 
+    /// Whether the socket outlives hyper.
+    pub(super) fn is_held(&self) -> bool {
+        self.is_held
+    }
+
+    /// Pending until the socket is dropped.
+    pub(super) fn poll_released(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_held {
+            self.waiting[DRIVER] = Some(cx.waker().clone());
+            Poll::Pending
+        } else {
+            Poll::Ready(())
+        }
+    }
+
+    /// Remembers whom to wake when the transport is taken away.
+    fn note_waiting<R>(&mut self, who: usize, cx: &Context<'_>, poll: &Poll<R>) {
+        if poll.is_pending() && self.timeline.has_switched() {
+            let waiting = &mut self.waiting[who];
+            match waiting {
+                Some(waker) if waker.will_wake(cx.waker()) => {}
+                _ => *waiting = Some(cx.waker().clone()),
+            }
+        }
+    }
+
+    /// The client has not made room for what waits to be written.
+    fn stalled(&mut self) {
+        let taken = self.transport.as_ref().map_or(0, Transport::taken);
+        if std::mem::replace(&mut self.taken, taken) != taken {
+            self.timeline.wrote();
+        }
+        self.timeline.stalled(Instant::now());
+    }
+
     fn flushed(&mut self) {
         if self.under_way == 0 && self.timeline.is_busy() {
             let written = std::mem::take(&mut self.unwritten);
             let served = &self.shared.counts.served;
             served.fetch_add(written, Ordering::Relaxed);
-            self.timeline.settled(Instant::now());
+            if self.is_switching {
+                // Before hyper hands the socket over: what comes next is not for hyper's eyes.
+                self.timeline.switch();
+            } else {
+                self.timeline.settled(Instant::now());
+            }
             self.busy = None;
         }
     }
@@ -108,6 +165,16 @@ impl<T> Drop for Tap<T> {
     }
 }
 
+/// Closes the transport, whoever holds the socket.
+pub(super) fn cut<T>(tap: &Mutex<Tap<T>>) {
+    let (transport, waiting) = {
+        let mut tap = lock(tap);
+        (tap.transport.take(), std::mem::take(&mut tap.waiting))
+    };
+    drop(transport);
+    waiting.into_iter().flatten().for_each(Waker::wake);
+}
+
 pub(super) fn lock<T>(tap: &Mutex<Tap<T>>) -> MutexGuard<'_, Tap<T>> {
     // Each change is a single assignment; a panic in between leaves nothing half done.
     tap.lock().unwrap_or_else(PoisonError::into_inner)
@@ -115,105 +182,130 @@ pub(super) fn lock<T>(tap: &Mutex<Tap<T>>) -> MutexGuard<'_, Tap<T>> {
 
 // === impl Socket ===
 
-impl<T: Unpin> Socket<T> {
-    pub(super) fn new(transport: T, tap: Arc<Mutex<Tap<T>>>) -> Self {
-        Self {
-            transport: Some(transport),
-            tap,
-        }
+impl<T: Transport> Socket<T> {
+    pub(super) fn new(tap: Arc<Mutex<Tap<T>>>) -> Self {
+        Self { tap }
     }
 
-    fn transport(&mut self) -> Pin<&mut T> {
-        Pin::new(self.transport.as_mut().expect("taken only by `drop`"))
-    }
-
-    fn note_write(&self, written: &Poll<io::Result<usize>>) {
+    /// One step of a write, unless `first` begins an answer of hyper's own making: of that,
+    /// `length` bytes are swallowed.
+    fn write(
+        &self,
+        cx: &mut Context<'_>,
+        first: &[u8],
+        length: usize,
+        step: impl FnOnce(Pin<&mut T>, &mut Context<'_>) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
         let mut tap = lock(&self.tap);
-        match written {
+        if !tap.timeline.owes() {
+            tap.refused.get_or_insert_with(|| status(first));
+            return Poll::Ready(Ok(length));
+        }
+        let Some(transport) = &mut tap.transport else {
+            return Poll::Ready(Err(taken_away()));
+        };
+        let written = step(Pin::new(transport), cx);
+        match &written {
             Poll::Ready(_) => tap.timeline.wrote(),
-            Poll::Pending => tap.timeline.stalled(Instant::now()),
+            Poll::Pending => tap.stalled(),
         }
-    }
-
-    /// Whether `bytes` are hyper's own answer, which is then kept from the wire.
-    fn intercept(&self, bytes: &[u8]) -> bool {
-        let mut tap = lock(&self.tap);
-        if tap.timeline.is_busy() {
-            return false;
-        }
-        tap.refused.get_or_insert_with(|| status(bytes));
-        true
+        tap.note_waiting(WRITER, cx, &written);
+        written
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Socket<T> {
+impl<T: Transport> AsyncRead for Socket<T> {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let mut tap = lock(&self.tap);
+        let Some(transport) = &mut tap.transport else {
+            return Poll::Ready(Err(taken_away()));
+        };
         let before = buffer.filled().len();
-        let read = self.transport().poll_read(cx, buffer);
+        let read = Pin::new(transport).poll_read(cx, buffer);
         if buffer.filled().len() > before {
-            lock(&self.tap).timeline.read(Instant::now());
+            tap.timeline.read(Instant::now());
         }
+        tap.note_waiting(READER, cx, &read);
         read
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Socket<T> {
+impl<T: Transport> AsyncWrite for Socket<T> {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.intercept(bytes) {
-            return Poll::Ready(Ok(bytes.len()));
-        }
-        let written = self.transport().poll_write(cx, bytes);
-        self.note_write(&written);
-        written
+        self.write(cx, bytes, bytes.len(), |transport, cx| {
+            transport.poll_write(cx, bytes)
+        })
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let first = slices.iter().find(|slice| !slice.is_empty());
-        if self.intercept(first.map_or(&[], |slice| slice)) {
-            return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
-        }
-        let written = self.transport().poll_write_vectored(cx, slices);
-        self.note_write(&written);
-        written
+        let first: &[u8] = first.map_or(&[], |slice| slice);
+        let length = slices.iter().map(|slice| slice.len()).sum();
+        self.write(cx, first, length, |transport, cx| {
+            transport.poll_write_vectored(cx, slices)
+        })
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.transport.as_ref().is_some_and(T::is_write_vectored)
+        let tap = lock(&self.tap);
+        tap.transport.as_ref().is_some_and(T::is_write_vectored)
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = self.transport().poll_flush(cx);
-        if flushed.is_ready() {
-            lock(&self.tap).flushed();
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut tap = lock(&self.tap);
+        let Some(transport) = &mut tap.transport else {
+            return Poll::Ready(Err(taken_away()));
+        };
+        let flushed = Pin::new(transport).poll_flush(cx);
+        match &flushed {
+            Poll::Ready(_) => tap.flushed(),
+            Poll::Pending => tap.stalled(),
         }
+        tap.note_waiting(WRITER, cx, &flushed);
         flushed
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if lock(&self.tap).refused.is_some() {
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut tap = lock(&self.tap);
+        if tap.refused.is_some() {
             // The connection still has an answer to write.
             return Poll::Ready(Ok(()));
         }
-        self.transport().poll_shutdown(cx)
+        let Some(transport) = &mut tap.transport else {
+            return Poll::Ready(Err(taken_away()));
+        };
+        let shut = Pin::new(transport).poll_shutdown(cx);
+        tap.note_waiting(WRITER, cx, &shut);
+        shut
     }
 }
 
 impl<T> Drop for Socket<T> {
     fn drop(&mut self) {
-        lock(&self.tap).transport = self.transport.take();
+        let waiting = {
+            let mut tap = lock(&self.tap);
+            tap.is_held = false;
+            std::mem::take(&mut tap.waiting)
+        };
+        // Without the lock: what a waker does is not ours to know.
+        waiting.into_iter().flatten().for_each(Waker::wake);
     }
+}
+
+fn taken_away() -> io::Error {
+    io::ErrorKind::ConnectionAborted.into()
 }
 
 /// The status in `HTTP/1.1 431 Request Header Fields Too Large`; 0 if there is none.
@@ -223,3 +315,7 @@ fn status(answer: &[u8]) -> u16 {
         .and_then(|digits| str::from_utf8(digits).ok());
     digits.and_then(|digits| digits.parse().ok()).unwrap_or(0)
 }
+
+const READER: usize = 0;
+const WRITER: usize = 1;
+const DRIVER: usize = 2;

@@ -25,6 +25,8 @@ enum Phase {
     Busy,
     /// Everything is answered and written out.
     Idle { since: Instant },
+    /// It is on its way to another protocol, or arrived there.
+    Switched,
 }
 
 /// How long each phase may last.
@@ -90,13 +92,27 @@ impl Timeline {
         self.phase == Phase::Busy
     }
 
+    /// Whatever is written from now on is no matter of HTTP.
+    pub(super) fn switch(&mut self) {
+        self.phase = Phase::Switched;
+    }
+
+    pub(super) fn has_switched(&self) -> bool {
+        self.phase == Phase::Switched
+    }
+
+    /// Whether what is written now is for the client.
+    pub(super) fn owes(&self) -> bool {
+        matches!(self.phase, Phase::Busy | Phase::Switched)
+    }
+
     /// When, and for what, the connection is overdue unless something happens.
     pub(super) fn due(&self, limits: &Limits) -> Option<(Instant, Overdue)> {
         match self.phase {
             Phase::Silent { since } => Some((due::after(since, limits.head), Overdue::Silent)),
             Phase::Head { since } => Some((due::after(since, limits.head), Overdue::Head)),
             Phase::Idle { since } => Some((due::after(since, limits.keep_alive), Overdue::Silent)),
-            Phase::Busy => {
+            Phase::Busy | Phase::Switched => {
                 let since = self.stalled_since?;
                 Some((due::after(since, limits.write), Overdue::Write))
             }
