@@ -1,7 +1,11 @@
 //! What goes back to the client when all went well.
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, header::CONTENT_TYPE};
+use http::{
+    HeaderValue, Response,
+    header::{CONTENT_LENGTH, CONTENT_TYPE},
+};
+use http_body::Body as _;
 use serde::{Serialize, Serializer};
 
 use crate::{Body, ErrorAnswer, ModuleError};
@@ -97,6 +101,18 @@ pub(crate) fn json(value: &impl Serialize) -> Result<Answer, ErrorAnswer> {
             "response is not JSON: {error}"
         ))),
     }
+}
+
+/// What HEAD gets: the head alone, with the length that the body would have had.
+pub(crate) fn without_body(mut answer: Answer) -> Answer {
+    let body = std::mem::take(answer.body_mut());
+    if let Some(length) = body.size_hint().exact()
+        && !answer.headers().contains_key(CONTENT_LENGTH)
+        && !ErrorAnswer::forbids_body(answer.status())
+    {
+        answer.headers_mut().insert(CONTENT_LENGTH, length.into());
+    }
+    answer
 }
 
 pub(crate) fn with_json_type(json: Bytes) -> Answer {

@@ -1,7 +1,9 @@
 //! The body type of requests and answers alike.
 
 use std::{
+    any::Any,
     cell::Cell,
+    error::Error,
     fmt,
     marker::PhantomData,
     pin::Pin,
@@ -12,9 +14,10 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
+use pin_project_lite::pin_project;
 
 /// The body of an [`Answer`](crate::Answer), and of a request as
 /// [`HttpServer`](crate::HttpServer) hands it to its service.
@@ -38,7 +41,7 @@ pub struct Body(Inner, NotSync);
 #[error("body ended early")]
 pub struct BodyError {
     #[source]
-    source: hyper::Error,
+    source: Box<dyn Error + Send + Sync>,
 }
 
 /// Streams that come may not be `Sync`, and a body is read by one reader anyway.
@@ -50,6 +53,18 @@ enum Inner {
     Empty,
     Full(Bytes),
     Incoming(Received),
+    Foreign(Foreign),
+}
+
+/// A body of another type.
+type Foreign = Pin<Box<dyn http_body::Body<Data = Bytes, Error = BodyError> + Send>>;
+
+pin_project! {
+    /// A body of another type, with our data and our error.
+    struct Wrapped<B> {
+        #[pin]
+        body: B,
+    }
 }
 
 /// A body that comes from a connection.
@@ -73,6 +88,23 @@ impl Body {
         Self::new(Inner::Incoming(Received { body, unread }))
     }
 
+    /// A body of any type, as it comes.
+    pub(crate) fn wrap<B>(body: B) -> Self
+    where
+        B: http_body::Body + Send + 'static,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let mut body = Some(body);
+        // Usually it is one of ours already.
+        if let Some(own) = (&mut body as &mut dyn Any).downcast_mut::<Option<Self>>() {
+            return own.take().unwrap_or_default();
+        }
+        match body {
+            Some(body) => Self::new(Inner::Foreign(Box::pin(Wrapped { body }))),
+            None => Self::empty(),
+        }
+    }
+
     const fn new(inner: Inner) -> Self {
         Self(inner, PhantomData)
     }
@@ -81,7 +113,7 @@ impl Body {
     pub(crate) fn into_bytes(self) -> Bytes {
         match self.0 {
             Inner::Full(bytes) => bytes,
-            Inner::Empty | Inner::Incoming(_) => Bytes::new(),
+            Inner::Empty | Inner::Incoming(_) | Inner::Foreign(_) => Bytes::new(),
         }
     }
 }
@@ -103,7 +135,8 @@ impl http_body::Body for Body {
             }
             Inner::Incoming(received) => Pin::new(&mut received.body)
                 .poll_frame(cx)
-                .map_err(|source| BodyError { source }),
+                .map_err(BodyError::new),
+            Inner::Foreign(body) => body.as_mut().poll_frame(cx),
         }
     }
 
@@ -112,6 +145,7 @@ impl http_body::Body for Body {
             Inner::Empty => true,
             Inner::Full(_) => false,
             Inner::Incoming(received) => received.body.is_end_stream(),
+            Inner::Foreign(body) => body.is_end_stream(),
         }
     }
 
@@ -120,6 +154,7 @@ impl http_body::Body for Body {
             Inner::Empty => SizeHint::with_exact(0),
             Inner::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Inner::Incoming(received) => received.body.size_hint(),
+            Inner::Foreign(body) => body.size_hint(),
         }
     }
 }
@@ -158,8 +193,51 @@ impl fmt::Debug for Body {
             Inner::Empty => "empty",
             Inner::Full(_) => "full",
             Inner::Incoming(_) => "incoming",
+            Inner::Foreign(_) => "foreign",
         };
         f.debug_tuple("Body").field(&kind).finish()
+    }
+}
+
+// === impl BodyError ===
+
+impl BodyError {
+    fn new(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self {
+            source: source.into(),
+        }
+    }
+}
+
+// === impl Wrapped ===
+
+impl<B> http_body::Body for Wrapped<B>
+where
+    B: http_body::Body,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let copied = |mut data: B::Data| data.copy_to_bytes(data.remaining());
+        self.project().body.poll_frame(cx).map(|frame| {
+            frame.map(|frame| match frame {
+                Ok(frame) => Ok(frame.map_data(copied)),
+                Err(error) => Err(BodyError::new(error)),
+            })
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

@@ -5,16 +5,30 @@
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// Two routes have one name.
+    /// Two routes have one name, or path, and a method in common.
     #[error("two routes are named {name:?}")]
     DuplicateRoute {
-        /// The name.
+        /// The name, or path.
         name: String,
     },
-    /// A route's name could never be reached, or would be misread on the way.
+    /// Two paths match the same requests although they are written differently.
+    #[error("route path {path:?} matches what {other:?} matches")]
+    ConflictingRoutes {
+        /// The path that came second.
+        path: String,
+        /// The path that came first.
+        other: String,
+    },
+    /// A route has no method, so that nothing could ever reach it.
+    #[error("route {name:?} has no method")]
+    NoMethods {
+        /// The name, or path.
+        name: String,
+    },
+    /// A route's name or path could never be reached, or would be misread on the way.
     #[error("route name {name:?} {reason}")]
     InvalidRouteName {
-        /// The name.
+        /// The name, or path.
         name: String,
         /// What is wrong with it, to follow the name in a sentence.
         reason: &'static str,

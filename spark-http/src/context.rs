@@ -5,12 +5,13 @@ use std::{fmt, sync::Arc, time::Duration};
 use http::{Extensions, HeaderMap, HeaderValue, Method, Uri, request::Parts};
 use tokio::time::Instant;
 
-use crate::Address;
+use crate::{Address, PathParameters};
 
 /// What is known of a request beside its body.
 pub struct Context {
     parts: Parts,
     handler: Arc<str>,
+    path_parameters: PathParameters,
     request_id: HeaderValue,
     deadline: Option<Instant>,
 }
@@ -28,21 +29,29 @@ impl Context {
     pub(crate) fn new(
         parts: Parts,
         handler: Arc<str>,
+        path_parameters: PathParameters,
         request_id: HeaderValue,
         deadline: Option<Instant>,
     ) -> Self {
         Self {
             parts,
             handler,
+            path_parameters,
             request_id,
             deadline,
         }
     }
 
-    /// The route's name.
+    /// The route's name, or its path as it was registered.
     #[must_use]
     pub fn handler(&self) -> &str {
         &self.handler
+    }
+
+    /// What the request's path has in the place of its route's `{parameter}`s.
+    #[must_use]
+    pub fn path_parameters(&self) -> &PathParameters {
+        &self.path_parameters
     }
 
     /// The request's method.
@@ -87,6 +96,11 @@ impl Context {
     pub fn request_id(&self) -> &str {
         // Both kinds are visible ASCII, which is checked where they are made.
         self.request_id.to_str().unwrap_or_default()
+    }
+
+    /// The request's head, for whoever serves it from here on.
+    pub(crate) fn into_parts(self) -> Parts {
+        self.parts
     }
 
     /// When the client gets an answer whether the handler is done or not; `None` if the handler

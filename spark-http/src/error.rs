@@ -19,7 +19,7 @@
 use std::{borrow::Cow, error::Error, fmt, time::Duration};
 
 use http::{
-    HeaderValue, Method, StatusCode,
+    HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
     header::{ALLOW, CONNECTION, RETRY_AFTER},
 };
 use serde::Serialize;
@@ -50,7 +50,8 @@ pub struct ErrorAnswer {
     /// For logs only.
     detail: Option<Box<str>>,
     retry_after: Option<Duration>,
-    allow: Option<&'static str>,
+    /// Beside those that every error has; rare, and boxed so that errors stay small.
+    headers: Option<Box<HeaderMap>>,
     close: bool,
 }
 
@@ -112,7 +113,7 @@ impl ErrorAnswer {
             pointer: None,
             detail: None,
             retry_after: None,
-            allow: None,
+            headers: None,
             close: false,
         }
     }
@@ -199,7 +200,7 @@ impl ErrorAnswer {
         self.detail.as_deref()
     }
 
-    pub(crate) fn bad_name(reason: &'static str) -> Self {
+    pub(crate) fn bad_path(reason: &'static str) -> Self {
         Self::new(StatusCode::BAD_REQUEST, reason)
     }
 
@@ -224,10 +225,13 @@ impl ErrorAnswer {
         Self::new(StatusCode::NOT_FOUND, message)
     }
 
-    pub(crate) fn method_not_allowed() -> Self {
-        let mut answer = Self::new(StatusCode::METHOD_NOT_ALLOWED, "only POST runs a handler");
-        answer.allow = Some("POST");
-        answer
+    /// 405; `allow` lists what the path has.
+    pub(crate) fn method_not_allowed(allow: &HeaderValue) -> Self {
+        let message = match allow.as_bytes() {
+            b"POST" => "only POST runs a handler",
+            _ => "method not allowed",
+        };
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, message).with_header(ALLOW, allow.clone())
     }
 
     pub(crate) fn body_too_slow() -> Self {
@@ -288,6 +292,11 @@ impl ErrorAnswer {
         self
     }
 
+    fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.get_or_insert_default().insert(name, value);
+        self
+    }
+
     pub(crate) fn into_response(self) -> Answer {
         let wire = Wire {
             message: &self.message,
@@ -304,8 +313,8 @@ impl ErrorAnswer {
             let seconds = after.as_secs().saturating_add(begun).max(1);
             headers.insert(RETRY_AFTER, seconds.into());
         }
-        if let Some(allow) = self.allow {
-            headers.insert(ALLOW, HeaderValue::from_static(allow));
+        if let Some(own) = self.headers {
+            headers.extend(*own);
         }
         if self.close {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));

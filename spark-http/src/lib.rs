@@ -9,6 +9,7 @@ mod context;
 mod due;
 mod error;
 mod ingress;
+mod path_parameters;
 mod request_id;
 mod route;
 mod server;
@@ -23,6 +24,7 @@ pub use crate::{
     context::{Context, PeerAddr},
     error::{ErrorAnswer, ModuleError},
     ingress::{Answering, Ingress, IngressBuilder},
+    path_parameters::PathParameters,
     route::Route,
     server::{
         AfterUpgrade, BindError, DrainReport, Draining, HttpServer, HttpServerBuilder, ServerHandle,

@@ -1,12 +1,20 @@
 //! A route: a codec and its target, with limits of its own.
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{error::Error, fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use http::{Method, Request, Response};
 use spark_channel::SparkGenericModuleDispatcher;
 use tokio::time::timeout_at;
+use tower_service::Service;
 
-use crate::{Answer, Codec, Context, ErrorAnswer, IntoAnswer, ModuleError};
+use self::service::ServiceTarget;
+use crate::{Answer, Body, Codec, Context, ErrorAnswer, IntoAnswer, ModuleError};
+
+mod methods;
+mod service;
+
+pub(crate) use methods::Methods;
 
 /// Where requests for one name go. Limits it does not set are the
 /// [ingress's](crate::IngressBuilder).
@@ -28,14 +36,29 @@ use crate::{Answer, Codec, Context, ErrorAnswer, IntoAnswer, ModuleError};
 #[derive(Clone)]
 #[must_use = "a route answers nothing until an ingress has it"]
 pub struct Route {
-    target: Arc<dyn Target>,
+    pub(crate) target: Target,
+    pub(crate) methods: Methods,
     pub(crate) handler_timeout: Option<Duration>,
     pub(crate) body_limit: Option<usize>,
 }
 
+/// What runs a route's requests.
+#[derive(Clone)]
+pub(crate) enum Target {
+    /// Runs once the body is complete.
+    Whole(Arc<dyn WholeTarget>),
+    /// Reads the body itself.
+    Streamed(Arc<dyn StreamedTarget>),
+}
+
 /// Runs one request of a route, whose body is complete.
-trait Target: Send + Sync {
+pub(crate) trait WholeTarget: Send + Sync {
     fn call(self: Arc<Self>, context: Context, body: Bytes) -> Running;
+}
+
+/// Runs one request of a route, whose body has yet to come.
+pub(crate) trait StreamedTarget: Send + Sync {
+    fn call(self: Arc<Self>, context: Context, body: Body) -> Running;
 }
 
 /// A request that runs. Dropping it gives the request up.
@@ -89,11 +112,11 @@ impl Route {
         E: From<spark_channel::SparkChannelError> + Send + 'static,
         F: Fn(E) -> ErrorAnswer + Send + Sync + 'static,
     {
-        Self::new(ModuleTarget {
+        Self::new(Target::Whole(Arc::new(ModuleTarget {
             codec,
             dispatcher,
             classify,
-        })
+        })))
     }
 
     /// Runs `handler` on the connection's task.
@@ -104,7 +127,7 @@ impl Route {
         F: Fn(Context, Bytes) -> Fut + Send + Sync + 'static,
         Fut: Future<Output: IntoAnswer> + Send + 'static,
     {
-        Self::new(FnTarget(handler))
+        Self::new(Target::Whole(Arc::new(FnTarget(handler))))
     }
 
     /// Answers 504 when the handler takes longer, counted from the end of the body.
@@ -121,31 +144,56 @@ impl Route {
         self
     }
 
-    fn new(target: impl Target + 'static) -> Self {
+    /// Hands each request on to a tower service, as it came: an axum `Router`, or one's own.
+    ///
+    /// The service reads the body itself, so [`body_limit`](Self::body_limit) does not hold for it. It
+    /// answers any [method](Self::methods) by default. The handler timeout ends with the head of its
+    /// answer; an error of the service is a 500 without its text.
+    pub fn service<S, B>(service: S) -> Self
+    where
+        S: Service<Request<Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
+        S::Error: Into<Box<dyn Error + Send + Sync>>,
+        S::Future: Send,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let mut route = Self::new(Target::Streamed(Arc::new(ServiceTarget(service))));
+        route.methods = Methods::Any;
+        route
+    }
+
+    /// Answers requests with one of `methods`. Default: POST.
+    ///
+    /// A route with GET answers HEAD as well, without its body. To any other method the path
+    /// answers 405, and lists what its routes have in `Allow`.
+    pub fn methods(mut self, methods: impl IntoIterator<Item = Method>) -> Self {
+        self.methods = Methods::These(methods.into_iter().collect());
+        self
+    }
+
+    fn new(target: Target) -> Self {
         Self {
-            target: Arc::new(target),
+            target,
+            methods: Methods::These(vec![Method::POST]),
             handler_timeout: None,
             body_limit: None,
         }
-    }
-
-    pub(crate) fn call(&self, context: Context, body: Bytes) -> Running {
-        Arc::clone(&self.target).call(context, body)
     }
 }
 
 impl fmt::Debug for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Route")
+            .field("methods", &self.methods)
             .field("handler_timeout", &self.handler_timeout)
             .field("body_limit", &self.body_limit)
             .finish_non_exhaustive()
     }
 }
 
-// === impl Target ===
+// === impl WholeTarget ===
 
-impl<K, M, R, C, E, F> Target for ModuleTarget<K, M, R, C, E, F>
+impl<K, M, R, C, E, F> WholeTarget for ModuleTarget<K, M, R, C, E, F>
 where
     K: Codec<M, R>,
     M: Send + 'static,
@@ -169,7 +217,7 @@ where
     }
 }
 
-impl<F, Fut> Target for FnTarget<F>
+impl<F, Fut> WholeTarget for FnTarget<F>
 where
     F: Fn(Context, Bytes) -> Fut + Send + Sync + 'static,
     Fut: Future<Output: IntoAnswer> + Send + 'static,

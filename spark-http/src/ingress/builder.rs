@@ -1,0 +1,167 @@
+//! What an ingress is made of.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use spark_channel::{SparkChannelError, SparkGenericModuleDispatcher};
+
+use super::{
+    Ingress, Inner, Limits,
+    table::{Place, Registered},
+};
+use crate::{
+    Codec, ConfigError, Context, IntoAnswer, ModuleError, Route, config, request_id::RequestIds,
+};
+
+/// Settings and routes of an [`Ingress`] that does not exist yet.
+#[derive(Debug)]
+#[must_use = "an ingress exists once it is built"]
+pub struct IngressBuilder {
+    routes: Registered,
+    limits: Limits,
+}
+
+// === impl IngressBuilder ===
+
+impl IngressBuilder {
+    pub(super) fn new() -> Self {
+        Self {
+            routes: Registered::default(),
+            limits: Limits {
+                body_limit: 1024 * 1024,
+                body_timeout: Duration::from_secs(30),
+                handler_timeout: Duration::from_secs(120),
+            },
+        }
+    }
+
+    /// Sends requests for `name` to a module; see [`Route::module`].
+    pub fn module<K, M, R, C, E>(
+        self,
+        name: impl Into<String>,
+        codec: K,
+        dispatcher: SparkGenericModuleDispatcher<M, R, C, E>,
+    ) -> Self
+    where
+        K: Codec<M, R>,
+        M: Send + 'static,
+        R: Send + 'static,
+        C: Send + 'static,
+        E: ModuleError + From<SparkChannelError> + Send + 'static,
+    {
+        self.route(name, Route::module(codec, dispatcher))
+    }
+
+    /// Runs `handler` for requests for `name`; see [`Route::handler_fn`].
+    pub fn handler_fn<F, Fut>(self, name: impl Into<String>, handler: F) -> Self
+    where
+        F: Fn(Context, Bytes) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output: IntoAnswer> + Send + 'static,
+    {
+        self.route(name, Route::handler_fn(handler))
+    }
+
+    /// Adds a route.
+    ///
+    /// `name` is one segment of a path, in plain text; clients percent-encode what
+    /// needs it.
+    pub fn route(mut self, name: impl Into<String>, route: Route) -> Self {
+        self.routes.push(Place::Name(name.into()), route);
+        self
+    }
+
+    /// Adds a route for a path of several segments, some of which may be `{parameter}`s.
+    ///
+    /// A parameter is a whole segment, and matches any that is not empty; its name has letters,
+    /// digits and `_`. What it matched is in [`Context::path_parameters`]. Where a literal segment and a
+    /// parameter both match, the literal one is preferred. The other segments are plain text, as names are.
+    ///
+    /// ```
+    /// use http::{Method, Request};
+    /// use spark_http::{Body, Context, Ingress, Route};
+    /// use tower::ServiceExt as _;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let order = Route::handler_fn(|context: Context, _body| async move {
+    ///     format!("order {}", context.path_parameters().get("id").unwrap_or_default())
+    /// });
+    /// let ingress = Ingress::builder().path("orders/{id}", order.methods([Method::GET])).build()?;
+    ///
+    /// let answer = ingress.oneshot(Request::get("/orders/7").body(Body::empty())?).await?;
+    /// assert_eq!(answer.status(), 200);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn path(mut self, path: impl Into<String>, route: Route) -> Self {
+        self.routes.push(Place::Path(path.into()), route);
+        self
+    }
+
+    /// Adds a route, usually a [service](Route::service), for `path` and everything below it.
+    ///
+    /// Paths are handed on whole, with `path` in front. More specific routes go first.
+    pub fn mount(mut self, path: impl Into<String>, route: Route) -> Self {
+        self.routes.push(Place::Below(path.into()), route);
+        self
+    }
+
+    /// Adds the route for whatever no other matches, in the place of 404.
+    pub fn fallback(mut self, route: Route) -> Self {
+        self.routes.push(Place::Fallback, route);
+        self
+    }
+
+    /// Answers 413 to larger bodies, in bytes. Default: 1 MiB.
+    ///
+    /// A body is held in memory whole, so this times the number of connections is what
+    /// clients can make the process hold.
+    pub fn body_limit(mut self, bytes: usize) -> Self {
+        self.limits.body_limit = bytes;
+        self
+    }
+
+    /// Answers 408 when a body takes longer to come in, first byte to last. Default: 30 s.
+    ///
+    /// A larger value lets slow clients hold connections for longer.
+    pub fn body_timeout(mut self, timeout: Duration) -> Self {
+        self.limits.body_timeout = timeout;
+        self
+    }
+
+    /// Answers 504 when a handler takes longer, counted from the end of the body.
+    /// Default: 120 s. `Duration::MAX`, or anything from 30 years, means that there is no limit.
+    ///
+    /// A larger value lets a handler that hangs hold more connections at a time.
+    pub fn handler_timeout(mut self, timeout: Duration) -> Self {
+        self.limits.handler_timeout = timeout;
+        self
+    }
+
+    /// Makes the ingress.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] when a name or path and a method are taken twice, or two paths cannot be told
+    /// apart; when a name, or a segment of a path, is empty, longer than 128 bytes, `.` or `..`, or has a
+    /// control character in it, or a name a `/`; and when a timeout is zero.
+    pub fn build(self) -> Result<Ingress, ConfigError> {
+        config::check_timeouts(&[
+            ("body_timeout", self.limits.body_timeout),
+            ("handler_timeout", self.limits.handler_timeout),
+        ])?;
+        let table = self.routes.build()?;
+        for named in table.routes() {
+            if let Some(timeout) = named.route.handler_timeout {
+                config::check_timeouts(&[("handler_timeout", timeout)])?;
+            }
+        }
+        Ok(Ingress {
+            inner: Arc::new(Inner {
+                table,
+                limits: self.limits,
+                ids: RequestIds::new(),
+            }),
+        })
+    }
+}
