@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::{
-    HeaderValue, Response,
+    HeaderMap, HeaderValue, Response, StatusCode,
     header::{CONTENT_LENGTH, CONTENT_TYPE},
 };
 use http_body::Body as _;
@@ -16,8 +16,9 @@ pub type Answer = Response<Body>;
 /// What a [handler function](crate::Route::handler_fn) may return.
 ///
 /// Text becomes what [`TextCodec`](crate::TextCodec) answers, [`Json`] the JSON
-/// of its value, an [`Answer`] is sent as it is. Each of them may come in a
-/// `Result`, whose error is anything that is a [`ModuleError`].
+/// of its value, an [`Answer`] is sent as it is. Each of them may come with a status and headers
+/// of one's own, which replace the ones it has, as `(StatusCode, T)` or `(StatusCode, HeaderMap, T)`,
+/// and each in a `Result`, whose error is anything that is a [`ModuleError`].
 pub trait IntoAnswer {
     /// Converts `self`.
     ///
@@ -70,6 +71,24 @@ impl IntoAnswer for &str {
 impl<T: Serialize> IntoAnswer for Json<T> {
     fn into_answer(self) -> Result<Answer, ErrorAnswer> {
         json(&self.0)
+    }
+}
+
+impl<T: IntoAnswer> IntoAnswer for (StatusCode, T) {
+    fn into_answer(self) -> Result<Answer, ErrorAnswer> {
+        let (status, answer) = self;
+        let mut answer = answer.into_answer()?;
+        *answer.status_mut() = status;
+        Ok(answer)
+    }
+}
+
+impl<T: IntoAnswer> IntoAnswer for (StatusCode, HeaderMap, T) {
+    fn into_answer(self) -> Result<Answer, ErrorAnswer> {
+        let (status, headers, answer) = self;
+        let mut answer = (status, answer).into_answer()?;
+        answer.headers_mut().extend(headers);
+        Ok(answer)
     }
 }
 

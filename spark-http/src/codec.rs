@@ -1,14 +1,31 @@
 //! How a request becomes a module's message, and its response an answer.
 
-use bytes::Bytes;
+use ::bytes::Bytes;
 
 use crate::{Answer, Context, ErrorAnswer};
 
+mod bytes;
+mod envelope;
+mod from_fn;
 mod json;
+mod params;
 mod text;
 
+pub use bytes::BytesCodec;
+pub use envelope::{Envelope, EnvelopeCodec};
+pub use from_fn::{CodecFn, codec_fn};
 pub use json::JsonCodec;
+pub use params::{ParamsCodec, WithParams};
 pub use text::TextCodec;
+
+/// How a message is sent to a module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verb {
+    /// It is answered.
+    Request,
+    /// It is not; the client learns that it was accepted (202).
+    Command,
+}
 
 /// Translates between HTTP and a module's types.
 ///
@@ -49,6 +66,17 @@ pub trait Codec<Message, Response>: Send + Sync + 'static {
     ///
     /// The answer to send instead of running the handler.
     fn decode(&self, context: &Context, body: Bytes) -> Result<Message, ErrorAnswer>;
+
+    /// Makes the message, and says whether it asks for an answer. Called by
+    /// [`Route::module`](crate::Route::module) in place of [`decode`](Self::decode), which is
+    /// what it does if not implemented, for a request.
+    ///
+    /// # Errors
+    ///
+    /// As [`decode`](Self::decode).
+    fn decode_call(&self, context: &Context, body: Bytes) -> Result<(Verb, Message), ErrorAnswer> {
+        Ok((Verb::Request, self.decode(context, body)?))
+    }
 
     /// Makes the answer.
     ///

@@ -3,9 +3,10 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use http::{Extensions, HeaderMap, HeaderValue, Method, Uri, request::Parts};
+use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
-use crate::{Address, PathParameters};
+use crate::{Address, ErrorAnswer, PathParameters, params};
 
 /// What is known of a request beside its body.
 pub struct Context {
@@ -48,12 +49,6 @@ impl Context {
         &self.handler
     }
 
-    /// What the request's path has in the place of its route's `{parameter}`s.
-    #[must_use]
-    pub fn path_parameters(&self) -> &PathParameters {
-        &self.path_parameters
-    }
-
     /// The request's method.
     #[must_use]
     pub fn method(&self) -> &Method {
@@ -70,6 +65,48 @@ impl Context {
     #[must_use]
     pub fn query(&self) -> Option<&str> {
         self.parts.uri.query()
+    }
+
+    /// What the request's path has in the place of its route's `{parameter}`s.
+    #[must_use]
+    pub fn path_parameters(&self) -> &PathParameters {
+        &self.path_parameters
+    }
+
+    /// Reads the path's parameters as a `T`: a struct or a map by their names, a tuple by their
+    /// order, or, if there is one only, a single value.
+    ///
+    /// Numbers, `true` and `false`, characters, text and enum variants without fields are read from
+    /// text as it stands; numbers that are not finite are refused.
+    ///
+    /// # Errors
+    ///
+    /// 400, with a pointer to the parameter at fault.
+    pub fn path<T: DeserializeOwned>(&self) -> Result<T, ErrorAnswer> {
+        params::from_path(self.path_parameters())
+    }
+
+    /// Reads the query as a `T`: a struct or a map, each value as [`path`](Self::path) reads it.
+    ///
+    /// A name that is given several times is a sequence, and an error where one value is asked for. A
+    /// name without a value has the value `""`. What is asked for with `#[serde(flatten)]` is read
+    /// as text only.
+    ///
+    /// # Errors
+    ///
+    /// 400, with a pointer to the parameter at fault.
+    pub fn query_as<T: DeserializeOwned>(&self) -> Result<T, ErrorAnswer> {
+        params::from_query(self.query())
+    }
+
+    /// Reads the path's parameters and the query as one `T`; see [`path`](Self::path) and
+    /// [`query_as`](Self::query_as).
+    ///
+    /// # Errors
+    ///
+    /// 400, with a pointer to the parameter at fault, also if the query repeats a name of the path.
+    pub fn params<T: DeserializeOwned>(&self) -> Result<T, ErrorAnswer> {
+        params::from_both(self.path_parameters(), self.query())
     }
 
     /// The request's headers.

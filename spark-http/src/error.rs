@@ -2,7 +2,7 @@
 //!
 //! | status | when |
 //! |---|---|
-//! | 400 | bad name, bad body, none or several `Host`, invalid UTF-8 for a text codec, a body cut in the middle |
+//! | 400 | bad name, bad parameter, bad body, none or several `Host`, invalid UTF-8 for a text codec, a body cut in the middle |
 //! | 404 | no such handler |
 //! | 405 | not the method of the route, with `Allow` |
 //! | 408 | the client is too slow |
@@ -120,6 +120,11 @@ impl ErrorAnswer {
 
     /// 400: the body is not what the codec can read.
     pub fn bad_body(message: impl fmt::Display) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, shortened(&message.to_string()))
+    }
+
+    /// 400: a parameter in the path or the query is not what is asked for.
+    pub fn bad_parameter(message: impl fmt::Display) -> Self {
         Self::new(StatusCode::BAD_REQUEST, shortened(&message.to_string()))
     }
 
@@ -265,6 +270,13 @@ impl ErrorAnswer {
             }
             _ => Self::bad_request(),
         }
+    }
+
+    /// 202 without a body: not an error, but this is the file that names statuses.
+    pub(crate) fn accepted() -> Answer {
+        let mut answer = Answer::new(Body::empty());
+        *answer.status_mut() = StatusCode::ACCEPTED;
+        answer
     }
 
     /// Whether an answer with `status` ends with its head.

@@ -9,6 +9,7 @@ mod context;
 mod due;
 mod error;
 mod ingress;
+mod params;
 mod path_parameters;
 mod request_id;
 mod route;
@@ -19,7 +20,10 @@ pub use crate::{
     address::Address,
     answer::{Answer, IntoAnswer, Json},
     body::{Body, BodyError},
-    codec::{Codec, JsonCodec, TextCodec},
+    codec::{
+        BytesCodec, Codec, CodecFn, Envelope, EnvelopeCodec, JsonCodec, ParamsCodec, TextCodec,
+        Verb, WithParams, codec_fn,
+    },
     config::ConfigError,
     context::{Context, PeerAddr},
     error::{ErrorAnswer, ModuleError},

@@ -4,12 +4,12 @@ use std::{error::Error, fmt, future::Future, pin::Pin, sync::Arc, time::Duration
 
 use bytes::Bytes;
 use http::{Method, Request, Response};
-use spark_channel::SparkGenericModuleDispatcher;
+use spark_channel::{SparkChannelError, SparkGenericModuleDispatcher, Stage};
 use tokio::time::timeout_at;
 use tower_service::Service;
 
 use self::service::ServiceTarget;
-use crate::{Answer, Body, Codec, Context, ErrorAnswer, IntoAnswer, ModuleError};
+use crate::{Answer, Body, Codec, Context, ErrorAnswer, IntoAnswer, ModuleError, Verb};
 
 mod methods;
 mod service;
@@ -70,6 +70,11 @@ struct ModuleTarget<K, M, R, C, E, F> {
     classify: F,
 }
 
+struct CommandTarget<K, M, R, C, E> {
+    codec: K,
+    dispatcher: SparkGenericModuleDispatcher<M, R, C, E>,
+}
+
 struct FnTarget<F>(F);
 
 // === impl Route ===
@@ -92,7 +97,7 @@ impl Route {
         M: Send + 'static,
         R: Send + 'static,
         C: Send + 'static,
-        E: ModuleError + From<spark_channel::SparkChannelError> + Send + 'static,
+        E: ModuleError + From<SparkChannelError> + Send + 'static,
     {
         Self::module_with(codec, dispatcher, E::into_error_answer)
     }
@@ -109,7 +114,7 @@ impl Route {
         M: Send + 'static,
         R: Send + 'static,
         C: Send + 'static,
-        E: From<spark_channel::SparkChannelError> + Send + 'static,
+        E: From<SparkChannelError> + Send + 'static,
         F: Fn(E) -> ErrorAnswer + Send + Sync + 'static,
     {
         Self::new(Target::Whole(Arc::new(ModuleTarget {
@@ -117,6 +122,30 @@ impl Route {
             dispatcher,
             classify,
         })))
+    }
+
+    /// Sends each request to a module as a command, and answers 202 without a body once the
+    /// mailbox has accepted it.
+    ///
+    /// It waits for room until the request's deadline (504), if that is the mailbox's way of dealing
+    /// with too much; another way of refusing it is a 503. Whether the module has handled the
+    /// command, and how, is nothing that the client learns. The codec is used for decoding only.
+    ///
+    /// A client that leaves while there is no room takes its command along; one that leaves later
+    /// does not.
+    pub fn command<K, M, R, C, E>(
+        codec: K,
+        dispatcher: SparkGenericModuleDispatcher<M, R, C, E>,
+    ) -> Self
+    where
+        K: Codec<M, R>,
+        M: Send + 'static,
+        R: Send + 'static,
+        C: Send + 'static,
+        E: ModuleError + From<SparkChannelError> + Send + 'static,
+    {
+        let target = CommandTarget { codec, dispatcher };
+        Self::new(Target::Whole(Arc::new(target)))
     }
 
     /// Runs `handler` on the connection's task.
@@ -199,12 +228,16 @@ where
     M: Send + 'static,
     R: Send + 'static,
     C: Send + 'static,
-    E: From<spark_channel::SparkChannelError> + Send + 'static,
+    E: From<SparkChannelError> + Send + 'static,
     F: Fn(E) -> ErrorAnswer + Send + Sync + 'static,
 {
     fn call(self: Arc<Self>, context: Context, body: Bytes) -> Running {
         Box::pin(async move {
-            let message = self.codec.decode(&context, body)?;
+            let (verb, message) = self.codec.decode_call(&context, body)?;
+            if verb == Verb::Command {
+                let sent = command(&context, &self.dispatcher, message).await;
+                return sent.map_err(|error| (self.classify)(error.into()));
+            }
             let mut request = self.dispatcher.request(message);
             if let Some(deadline) = context.deadline() {
                 request = request.at_most(deadline);
@@ -213,6 +246,23 @@ where
                 Ok(response) => self.codec.encode(&context, response),
                 Err(error) => Err((self.classify)(error)),
             }
+        })
+    }
+}
+
+impl<K, M, R, C, E> WholeTarget for CommandTarget<K, M, R, C, E>
+where
+    K: Codec<M, R>,
+    M: Send + 'static,
+    R: Send + 'static,
+    C: Send + 'static,
+    E: ModuleError + From<SparkChannelError> + Send + 'static,
+{
+    fn call(self: Arc<Self>, context: Context, body: Bytes) -> Running {
+        Box::pin(async move {
+            let message = self.codec.decode(&context, body)?;
+            let sent = command(&context, &self.dispatcher, message).await;
+            sent.map_err(|error| E::from(error).into_error_answer())
         })
     }
 }
@@ -235,4 +285,22 @@ where
             }
         })
     }
+}
+
+/// Sends a command within the deadline; 202.
+async fn command<M, R, C, E>(
+    context: &Context,
+    dispatcher: &SparkGenericModuleDispatcher<M, R, C, E>,
+    message: M,
+) -> Result<Answer, SparkChannelError> {
+    let sending = dispatcher.command(message);
+    let sent = match context.deadline() {
+        Some(deadline) => timeout_at(deadline, sending).await.map_err(|_| {
+            let stage = Stage::NotAdmitted;
+            SparkChannelError::TimedOut { stage }
+        })?,
+        None => sending.await,
+    };
+    sent.map(|()| ErrorAnswer::accepted())
+        .map_err(|refused| refused.reason)
 }

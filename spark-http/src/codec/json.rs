@@ -57,9 +57,7 @@ where
     Message: TryFrom<M, Error: Display>,
 {
     fn decode(&self, context: &Context, body: Bytes) -> Result<Message, ErrorAnswer> {
-        if !is_json(context.headers()) {
-            return Err(ErrorAnswer::unsupported_media_type("application/json"));
-        }
+        expect(context.headers())?;
         let wire: M = parse(&body)?;
         Message::try_from(wire).map_err(ErrorAnswer::bad_body)
     }
@@ -90,7 +88,16 @@ impl<M, R> fmt::Debug for JsonCodec<M, R> {
     }
 }
 
-fn parse<M: DeserializeOwned>(body: &[u8]) -> Result<M, ErrorAnswer> {
+/// Fails unless the headers say that the body is JSON.
+pub(super) fn expect(headers: &HeaderMap) -> Result<(), ErrorAnswer> {
+    if is_json(headers) {
+        Ok(())
+    } else {
+        Err(ErrorAnswer::unsupported_media_type("application/json"))
+    }
+}
+
+pub(crate) fn parse<M: DeserializeOwned>(body: &[u8]) -> Result<M, ErrorAnswer> {
     let mut json = serde_json::Deserializer::from_slice(body);
     let parsed = match serde_path_to_error::deserialize(&mut json) {
         Ok(parsed) => parsed,
