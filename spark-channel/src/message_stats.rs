@@ -56,6 +56,9 @@ pub struct Durations {
     pub total: Duration,
     /// The longest.
     pub max: Duration,
+    /// How many were up to 1 µs, 2 µs, 4 µs and so on to 2^24 µs (16.8 s), each counted once;
+    /// the last one counts those that were longer.
+    pub buckets: [u64; 26],
 }
 
 // === impl MessageStats ===
@@ -93,9 +96,107 @@ impl Durations {
         self.total.div_f64(self.count as f64)
     }
 
+    /// The longest length that [`buckets`](Self::buckets)`[index]` counts; `None` for the last
+    /// bucket and beyond.
+    #[must_use]
+    pub fn bucket_bound(index: usize) -> Option<Duration> {
+        (index < LAST_BUCKET).then(|| Duration::from_micros(1 << index))
+    }
+
+    /// The length that the share `quantile` of them, from 0 to 1, does not exceed; zero of none.
+    ///
+    /// Read from the buckets, so up to twice what it is, and never above the longest.
+    #[must_use]
+    pub fn quantile(&self, quantile: f64) -> Duration {
+        let wanted = quantile.clamp(0.0, 1.0) * self.count as f64;
+        let mut counted = 0;
+        for (index, count) in self.buckets.iter().enumerate() {
+            counted += count;
+            if *count > 0 && counted as f64 >= wanted {
+                return Self::bucket_bound(index).map_or(self.max, |bound| bound.min(self.max));
+            }
+        }
+        self.max
+    }
+
+    /// Those that came after `earlier`, which is what was known of the same ones before. Their
+    /// longest is not known: it stays the longest of all.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let mut buckets = self.buckets;
+        for (bucket, before) in buckets.iter_mut().zip(earlier.buckets) {
+            *bucket = bucket.saturating_sub(before);
+        }
+        Self {
+            count: self.count.saturating_sub(earlier.count),
+            total: self.total.saturating_sub(earlier.total),
+            max: self.max,
+            buckets,
+        }
+    }
+
     pub(crate) fn add(&mut self, length: Duration) {
+        self.buckets[bucket_of(length)] += 1;
         self.count += 1;
         self.total = self.total.saturating_add(length);
         self.max = self.max.max(length);
+    }
+}
+
+/// The first bucket whose bound is not below `length`.
+fn bucket_of(length: Duration) -> usize {
+    let begun = u128::from(!length.subsec_nanos().is_multiple_of(1_000));
+    let micros = u64::try_from(length.as_micros() + begun).unwrap_or(u64::MAX);
+    let bits = u64::BITS - micros.saturating_sub(1).leading_zeros();
+    (bits as usize).min(LAST_BUCKET)
+}
+
+const LAST_BUCKET: usize = 25;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(lengths: &[Duration]) -> Durations {
+        let mut durations = Durations::default();
+        for length in lengths {
+            durations.add(*length);
+        }
+        durations
+    }
+
+    #[test]
+    fn a_length_is_counted_in_the_first_bucket_whose_bound_holds_it() {
+        for index in 0..LAST_BUCKET {
+            let bound = Durations::bucket_bound(index).expect("not the last");
+            assert_eq!(bucket_of(bound), index);
+            assert_eq!(bucket_of(bound + Duration::from_nanos(1)), index + 1);
+        }
+        assert_eq!(bucket_of(Duration::ZERO), 0);
+        assert_eq!(bucket_of(Duration::MAX), LAST_BUCKET);
+        assert_eq!(Durations::bucket_bound(LAST_BUCKET), None);
+    }
+
+    #[test]
+    fn a_quantile_is_never_below_the_length_nor_above_twice_of_it_or_the_longest() {
+        let lengths: Vec<_> = (1..=1_000).map(Duration::from_micros).collect();
+        let durations = of(&lengths);
+        for (quantile, exact) in [(0.5, 500), (0.9, 900), (0.99, 990), (1.0, 1_000)] {
+            let exact = Duration::from_micros(exact);
+            let read = durations.quantile(quantile);
+            assert!((exact..=exact * 2).contains(&read), "{quantile}: {read:?}");
+        }
+        assert_eq!(durations.quantile(1.0), Duration::from_millis(1));
+        assert_eq!(of(&[]).quantile(0.5), Duration::ZERO);
+        let hour = Duration::from_secs(3_600);
+        assert_eq!(of(&[hour]).quantile(0.5), hour);
+    }
+
+    #[test]
+    fn what_came_since_is_the_difference() {
+        let first = Duration::from_micros(3);
+        let later = [Duration::from_millis(5), Duration::from_secs(40)];
+        let all = of(&[first, later[0], later[1]]);
+        assert_eq!(all.since(&of(&[first])), of(&later));
     }
 }

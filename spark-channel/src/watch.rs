@@ -3,6 +3,7 @@
 use std::{
     fmt,
     future::{Future, IntoFuture},
+    hash::{Hash, Hasher},
     pin::Pin,
     sync::{Arc, OnceLock},
     task::{Context, Poll},
@@ -190,6 +191,21 @@ impl Watch {
             }
         };
         DeathNotice { standing, outcome }
+    }
+}
+
+/// Whether both watch the same module.
+impl PartialEq for Watch {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.control, &other.control)
+    }
+}
+
+impl Eq for Watch {}
+
+impl Hash for Watch {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.control).hash(state);
     }
 }
 

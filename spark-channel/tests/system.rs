@@ -50,6 +50,34 @@ async fn a_registered_module_is_found_by_its_name_and_type() {
 }
 
 #[tokio::test]
+async fn the_list_has_what_each_module_tells_and_which_entries_are_one_module() {
+    let system = System::new("shop");
+    let gate = Gate::opened();
+    let telling = module(gate.module())
+        .name("telling")
+        .message_names(|_| "text")
+        .spawn();
+    let silent = module(gate.module()).name("silent").spawn();
+    system.register(&telling).expect("free");
+    system.register_as("alias", &telling).expect("free");
+    system.register(&silent).expect("free");
+    within(telling.dispatcher().request("a"))
+        .await
+        .expect("handled");
+
+    let modules = system.modules();
+    let [alias, silent_entry, entry] = &modules[..] else {
+        panic!("three entries: {modules:?}");
+    };
+    let text = entry.messages.as_ref().and_then(|all| all.named("text"));
+    assert_eq!(text.expect("handled one").handling.count, 1);
+    assert_eq!(silent_entry.messages, None);
+    assert_eq!(alias.watch, entry.watch);
+    assert_eq!(entry.watch, telling.watch());
+    assert_ne!(silent_entry.watch, telling.watch());
+}
+
+#[tokio::test]
 async fn a_name_of_another_type_is_told_from_a_name_that_is_absent() {
     let system = System::new("shop");
     let module = module(Runner).name("runner").spawn();

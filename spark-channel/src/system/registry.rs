@@ -13,8 +13,8 @@ use tokio::sync::{Notify, futures::Notified};
 
 use super::error::{LookupError, RegisterError};
 use crate::{
-    ModuleState, SparkGenericModuleDispatcher, Stats, WeakDispatcher, control::Control,
-    ending::NoticeId,
+    MessageStats, ModuleState, SparkGenericModuleDispatcher, Stats, Watch, WeakDispatcher,
+    control::Control, ending::NoticeId,
 };
 
 #[derive(Default)]
@@ -36,6 +36,10 @@ pub struct RegisteredModule {
     pub state: ModuleState,
     /// What it has counted.
     pub stats: Stats,
+    /// What it tells of its messages by name, if it was built to.
+    pub messages: Option<MessageStats>,
+    /// Its watch, which tells it from others of that name.
+    pub watch: Watch,
 }
 
 /// Tells an entry from a later one of the same name.
@@ -151,6 +155,8 @@ impl Registry {
                 message_type: entry.message_type,
                 state: entry.place.control.state(),
                 stats: (entry.stats)(&*entry.weak).unwrap_or_default(),
+                messages: entry.place.control.message_stats(),
+                watch: Watch::new(Arc::clone(&entry.place.control)),
             })
             .collect()
     }
