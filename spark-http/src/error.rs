@@ -239,6 +239,18 @@ impl ErrorAnswer {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, message).with_header(ALLOW, allow.clone())
     }
 
+    pub(crate) fn only_get() -> Self {
+        Self::method_not_allowed(&HeaderValue::from_static("GET, HEAD"))
+    }
+
+    pub(crate) fn nothing_here() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "nothing here")
+    }
+
+    pub(crate) fn not_ready(why: String) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, why).with_retry_after(RETRY)
+    }
+
     pub(crate) fn body_too_slow() -> Self {
         Self::new(StatusCode::REQUEST_TIMEOUT, "body came too slowly").closing()
     }

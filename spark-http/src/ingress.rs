@@ -22,6 +22,7 @@ use crate::{
     Answer, Body, Context, ErrorAnswer, answer, due,
     request_id::{RequestIds, X_REQUEST_ID},
     route::{Running, StreamedTarget, Target, WholeTarget},
+    seeing::Mount,
 };
 
 mod builder;
@@ -76,6 +77,7 @@ struct Inner {
     table: Table,
     limits: Limits,
     ids: RequestIds,
+    mount: Option<Mount>,
 }
 
 /// A target and its request's body.
@@ -160,8 +162,42 @@ impl Inner {
         B: http_body::Body + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let Found { named, parameters } = self.table.find(&parts)?;
-        let Named { name, route } = named;
+        if let Some(answer) = self
+            .mount
+            .as_ref()
+            .and_then(|mount| mount.answer_open(&parts))
+        {
+            return answer;
+        }
+        let is_seeing = self.mount.as_ref();
+        if let Some(answer) = is_seeing.and_then(|mount| mount.answer_authenticated(&parts)) {
+            return answer;
+        }
+        let found = self.table.find(&parts).inspect_err(|error| {
+            if let Some(mount) = &self.mount {
+                mount.count_unrouted(error);
+            }
+        })?;
+        let counters = found.named.counters.clone();
+        let running = self.run_route(found, parts, id, body);
+        match counters {
+            Some(counters) => counters.count(running).await,
+            None => running.await,
+        }
+    }
+
+    async fn run_route<B>(
+        &self,
+        Found { named, parameters }: Found<'_>,
+        parts: Parts,
+        id: HeaderValue,
+        body: B,
+    ) -> Result<Answer, ErrorAnswer>
+    where
+        B: http_body::Body + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let Named { name, route, .. } = named;
         let body = match &route.target {
             Target::Whole(target) => {
                 let limit = route.body_limit.unwrap_or(self.limits.body_limit);

@@ -13,6 +13,7 @@ mod params;
 mod path_parameters;
 mod request_id;
 mod route;
+mod seeing;
 mod server;
 mod signal;
 
@@ -30,6 +31,7 @@ pub use crate::{
     ingress::{Answering, Ingress, IngressBuilder},
     path_parameters::PathParameters,
     route::Route,
+    seeing::Seeing,
     server::{
         AfterUpgrade, BindError, DrainReport, Draining, HttpServer, HttpServerBuilder, ServerHandle,
     },

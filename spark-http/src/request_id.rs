@@ -13,6 +13,7 @@ pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-i
 ///
 /// An id is 32 hexadecimal digits: sixteen that are random per instance, then
 /// sixteen that differ for every id of the instance. It identifies; it is not a secret.
+#[derive(Debug)]
 pub(crate) struct RequestIds {
     instance: u64,
     next: AtomicU64,

@@ -9,7 +9,9 @@ use tokio::time::timeout_at;
 use tower_service::Service;
 
 use self::service::ServiceTarget;
-use crate::{Answer, Body, Codec, Context, ErrorAnswer, IntoAnswer, ModuleError, Verb};
+use crate::{
+    Answer, Body, Codec, Context, ErrorAnswer, IntoAnswer, ModuleError, Verb, seeing::Watched,
+};
 
 mod methods;
 mod service;
@@ -37,6 +39,8 @@ pub(crate) use methods::Methods;
 #[must_use = "a route answers nothing until an ingress has it"]
 pub struct Route {
     pub(crate) target: Target,
+    /// The module it leads to, if it leads to one.
+    watched: Option<Arc<Watched>>,
     pub(crate) methods: Methods,
     pub(crate) handler_timeout: Option<Duration>,
     pub(crate) body_limit: Option<usize>,
@@ -117,11 +121,16 @@ impl Route {
         E: From<SparkChannelError> + Send + 'static,
         F: Fn(E) -> ErrorAnswer + Send + Sync + 'static,
     {
-        Self::new(Target::Whole(Arc::new(ModuleTarget {
+        let watched = Watched::new(dispatcher.downgrade());
+        let target = ModuleTarget {
             codec,
             dispatcher,
             classify,
-        })))
+        };
+        Self {
+            watched,
+            ..Self::new(Target::Whole(Arc::new(target)))
+        }
     }
 
     /// Sends each request to a module as a command, and answers 202 without a body once the
@@ -144,8 +153,12 @@ impl Route {
         C: Send + 'static,
         E: ModuleError + From<SparkChannelError> + Send + 'static,
     {
+        let watched = Watched::new(dispatcher.downgrade());
         let target = CommandTarget { codec, dispatcher };
-        Self::new(Target::Whole(Arc::new(target)))
+        Self {
+            watched,
+            ..Self::new(Target::Whole(Arc::new(target)))
+        }
     }
 
     /// Runs `handler` on the connection's task.
@@ -200,9 +213,14 @@ impl Route {
         self
     }
 
+    pub(crate) fn watched(&self) -> Option<Arc<Watched>> {
+        self.watched.clone()
+    }
+
     fn new(target: Target) -> Self {
         Self {
             target,
+            watched: None,
             methods: Methods::These(vec![Method::POST]),
             handler_timeout: None,
             body_limit: None,

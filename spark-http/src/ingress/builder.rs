@@ -10,7 +10,9 @@ use super::{
     table::{Place, Registered},
 };
 use crate::{
-    Codec, ConfigError, Context, IntoAnswer, ModuleError, Route, config, request_id::RequestIds,
+    Codec, ConfigError, Context, IntoAnswer, ModuleError, Route, Seeing, config,
+    request_id::RequestIds,
+    seeing::{Mount, Serves},
 };
 
 /// Settings and routes of an [`Ingress`] that does not exist yet.
@@ -19,6 +21,7 @@ use crate::{
 pub struct IngressBuilder {
     routes: Registered,
     limits: Limits,
+    mount: Option<Mount>,
 }
 
 // === impl IngressBuilder ===
@@ -32,6 +35,7 @@ impl IngressBuilder {
                 body_timeout: Duration::from_secs(30),
                 handler_timeout: Duration::from_secs(120),
             },
+            mount: None,
         }
     }
 
@@ -138,22 +142,51 @@ impl IngressBuilder {
         self
     }
 
+    /// Counts requests for `seeing`, and answers its addresses in front of the routes.
+    ///
+    /// Health and readiness need no credential, the rest needs one if routes do. Replaces an
+    /// earlier choice.
+    pub fn seeing(mut self, seeing: &Seeing) -> Self {
+        self.mount = Some(Mount::new(seeing, Serves::OpenHealth));
+        self
+    }
+
+    /// As [`seeing`](Self::seeing), with nothing open to those without a credential.
+    pub fn seeing_guarded(mut self, seeing: &Seeing) -> Self {
+        self.mount = Some(Mount::new(seeing, Serves::Guarded));
+        self
+    }
+
+    /// Counts requests for `seeing` and answers none of its addresses, which are served from a
+    /// listener of their own.
+    pub fn seen_by(mut self, seeing: &Seeing) -> Self {
+        self.mount = Some(Mount::new(seeing, Serves::Nothing));
+        self
+    }
+
     /// Makes the ingress.
     ///
     /// # Errors
     ///
     /// [`ConfigError`] when a name or path and a method are taken twice, or two paths cannot be told
     /// apart; when a name, or a segment of a path, is empty, longer than 128 bytes, `.` or `..`, or has a
-    /// control character in it, or a name a `/`; and when a timeout is zero.
+    /// control character in it, or a name a `/`; when a route has an address of what
+    /// [sees](Self::seeing) it; and when a timeout is zero.
     pub fn build(self) -> Result<Ingress, ConfigError> {
         config::check_timeouts(&[
             ("body_timeout", self.limits.body_timeout),
             ("handler_timeout", self.limits.handler_timeout),
         ])?;
-        let table = self.routes.build()?;
+        let mut table = self.routes.build()?;
         for named in table.routes() {
             if let Some(timeout) = named.route.handler_timeout {
                 config::check_timeouts(&[("handler_timeout", timeout)])?;
+            }
+        }
+        if let Some(mount) = &self.mount {
+            for named in table.routes_mut() {
+                mount.claim(&named.name)?;
+                named.counters = Some(mount.counters(&named.name, &named.route));
             }
         }
         Ok(Ingress {
@@ -161,6 +194,7 @@ impl IngressBuilder {
                 table,
                 limits: self.limits,
                 ids: RequestIds::new(),
+                mount: self.mount,
             }),
         })
     }

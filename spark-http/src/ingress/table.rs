@@ -6,7 +6,7 @@ use http::{HeaderValue, Method, request::Parts};
 use matchit::InsertError;
 
 use super::path::{self, Pattern};
-use crate::{ConfigError, ErrorAnswer, PathParameters, Route};
+use crate::{ConfigError, ErrorAnswer, PathParameters, Route, seeing::Counters};
 
 /// All routes of an ingress. Nothing in it grows after it is built.
 pub(super) struct Table {
@@ -39,6 +39,7 @@ pub(super) enum Place {
 pub(super) struct Named {
     pub(super) name: Arc<str>,
     pub(super) route: Route,
+    pub(super) counters: Option<Arc<Counters>>,
 }
 
 /// What a request's path and method lead to.
@@ -116,6 +117,11 @@ impl Table {
     pub(super) fn routes(&self) -> impl Iterator<Item = &Named> {
         let named = self.paths.iter().flat_map(|entry| &entry.by_method);
         named.chain(&self.fallback)
+    }
+
+    pub(super) fn routes_mut(&mut self) -> impl Iterator<Item = &mut Named> {
+        let named = self.paths.iter_mut().flat_map(|entry| &mut entry.by_method);
+        named.chain(&mut self.fallback)
     }
 
     fn find_fallback(&self, path: &str, method: &Method) -> Result<Found<'_>, ErrorAnswer> {
@@ -206,6 +212,7 @@ impl Named {
         Ok(Self {
             name: name.into(),
             route,
+            counters: None,
         })
     }
 }

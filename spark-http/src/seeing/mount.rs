@@ -1,0 +1,81 @@
+//! How an ingress uses a [`Seeing`]: what it counts for it, and what it answers from it.
+
+use std::sync::Arc;
+
+use http::request::Parts;
+
+use super::{Seeing, endpoint::Endpoint, routes::RouteCounters};
+use crate::{Answer, ConfigError, ErrorAnswer, Route};
+
+/// A [`Seeing`] and how much of it an ingress serves.
+#[derive(Clone, Debug)]
+pub(crate) struct Mount {
+    seeing: Seeing,
+    serves: Serves,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Serves {
+    /// Health without a credential, the rest with one.
+    OpenHealth,
+    /// Nothing without a credential.
+    Guarded,
+    /// Nothing: it only counts.
+    Nothing,
+}
+
+// === impl Mount ===
+
+impl Mount {
+    pub(crate) fn new(seeing: &Seeing, serves: Serves) -> Self {
+        Self {
+            seeing: seeing.clone(),
+            serves,
+        }
+    }
+
+    /// The counters for a route that clients know as `label`.
+    pub(crate) fn counters(&self, label: &str, route: &Route) -> Arc<RouteCounters> {
+        self.seeing.route(label, route.watched())
+    }
+
+    /// Counts a request that reached no route.
+    pub(crate) fn count_unrouted(&self, error: &ErrorAnswer) {
+        self.seeing.unrouted().count_refused(error.status());
+    }
+
+    /// The answer to a request that needs no credential, if it is one of those.
+    pub(crate) fn answer_open(&self, parts: &Parts) -> Option<Result<Answer, ErrorAnswer>> {
+        let endpoint = self.endpoint(parts)?;
+        let is_open = self.serves == Serves::OpenHealth && endpoint.is_open();
+        is_open.then(|| self.seeing.answer(endpoint, parts))
+    }
+
+    /// The answer to a request whose credential, if one is asked for, was good.
+    pub(crate) fn answer_authenticated(
+        &self,
+        parts: &Parts,
+    ) -> Option<Result<Answer, ErrorAnswer>> {
+        let endpoint = self.endpoint(parts)?;
+        Some(self.seeing.answer(endpoint, parts))
+    }
+
+    /// # Errors
+    ///
+    /// [`ConfigError::DuplicateRoute`] if a route called `name` would never be reached.
+    pub(crate) fn claim(&self, name: &str) -> Result<(), ConfigError> {
+        let path = format!("/{}", name.strip_prefix('/').unwrap_or(name));
+        if self.serves != Serves::Nothing && Endpoint::at(&path).is_some() {
+            let name = name.to_owned();
+            return Err(ConfigError::DuplicateRoute { name });
+        }
+        Ok(())
+    }
+
+    fn endpoint(&self, parts: &Parts) -> Option<Endpoint> {
+        match self.serves {
+            Serves::Nothing => None,
+            _ => Endpoint::at(parts.uri.path()),
+        }
+    }
+}
