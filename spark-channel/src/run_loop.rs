@@ -135,22 +135,31 @@ pub(crate) fn kind<M, R, C, E: From<SparkChannelError>>()
 -> Kind<SparkGenericModuleMessage<M, R, C, E>> {
     Kind {
         is_shutdown: |message| matches!(message, SparkGenericModuleMessage::Shutdown(_)),
-        discard: |message| {
-            quietly(move || match message {
-                SparkGenericModuleMessage::Request(CallbackWrapper {
-                    message,
-                    sender,
-                    meta,
-                }) => {
-                    drop(meta);
-                    // Answered first: dropping the message may panic.
-                    let _ = sender.send(Err(SparkChannelError::Overflowed.into()));
-                    drop(message);
-                }
-                message => drop(message),
-            });
+        discard: |message| match message {
+            SparkGenericModuleMessage::Request(wrapper) => {
+                refuse(wrapper, SparkChannelError::Overflowed);
+            }
+            message => quietly(|| drop(message)),
         },
     }
+}
+
+/// Answers a request that no handler gets.
+fn refuse<M, T, E: From<SparkChannelError>>(
+    wrapper: CallbackWrapper<M, Result<T, E>>,
+    reason: SparkChannelError,
+) {
+    let CallbackWrapper {
+        message,
+        sender,
+        meta,
+    } = wrapper;
+    drop(meta);
+    // Apart, for both are user code: a second panic while one unwinds ends the process.
+    quietly(|| {
+        let _ = sender.send(Err(reason.into()));
+    });
+    quietly(|| drop(message));
 }
 
 // === impl Worker ===
@@ -263,12 +272,18 @@ where
         self.slot.unregister();
         let Self {
             handler,
+            policy,
             mailbox,
             tokens,
+            stopwatch,
             ..
         } = self;
-        // User code once more: what it owns is dropped here.
-        quietly(|| drop((handler, mailbox, what)));
+        // User code once more: what it owns is dropped here. Apart, for a second panic
+        // while one unwinds ends the process.
+        quietly(|| drop(handler));
+        quietly(|| drop((mailbox, what)));
+        quietly(|| drop(policy));
+        quietly(|| drop(stopwatch));
         tokens
     }
 

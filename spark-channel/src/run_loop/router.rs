@@ -21,7 +21,7 @@ use super::{
     front::Front,
     guarded::{Turns, quietly, take_turns},
     lane::{Entry, Lane, LaneReceiver, Mark, Space},
-    panic_text,
+    panic_text, refuse,
     replicas::{start, tokens_of},
     timed::arrival,
 };
@@ -80,7 +80,10 @@ where
     }
     router.tokens.extend(tokens_of(replicas).await);
     router.give_back_the_rest();
-    std::mem::take(&mut router.tokens)
+    let tokens = std::mem::take(&mut router.tokens);
+    // User code once more: what it owns is dropped here.
+    quietly(|| drop(router));
+    tokens
 }
 
 // === impl Router ===
@@ -307,10 +310,7 @@ pub(super) fn give_back<H: NativeHandler, C>(
         }
         SparkGenericModuleMessage::Request(wrapper) => {
             slot.counters.returned.bump();
-            quietly(|| {
-                let reason = control.reason_given_back();
-                let _ = wrapper.sender.send(Err(reason.into()));
-            });
+            refuse(wrapper, control.reason_given_back());
         }
         SparkGenericModuleMessage::Command(command) => {
             slot.counters.undelivered.bump();
@@ -334,10 +334,7 @@ pub(super) fn answer_panicked<H: NativeHandler, C>(
     match message {
         SparkGenericModuleMessage::Request(wrapper) => {
             let text = Arc::from(text);
-            quietly(|| {
-                let reason = SparkChannelError::Panicked { text };
-                let _ = wrapper.sender.send(Err(reason.into()));
-            });
+            refuse(wrapper, SparkChannelError::Panicked { text });
         }
         message => quietly(|| drop(message)),
     }
