@@ -138,7 +138,8 @@ pub struct KeyedHandle<M, R, C = SparkChannelCancellationToken, E = eyre::Report
 pub struct Population {
     /// Modules that run, those that are ending included.
     pub live: usize,
-    /// Keys whose messages wait for a module.
+    /// Keys whose messages wait for a module: there is no place for it, or the one before
+    /// it is ending.
     pub waiting: usize,
     /// Modules started so far.
     pub started: u64,

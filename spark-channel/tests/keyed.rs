@@ -158,6 +158,8 @@ async fn what_arrives_while_a_module_is_passivated_goes_to_the_next_one() {
     let arrived = ["a1", "a2"].map(|message| queued(dispatcher.request(message)));
     tokio::task::yield_now().await;
     assert_eq!(world.log.lines(), ["a started", "a "]);
+    let population = grains.population();
+    assert_eq!((population.live, population.waiting), (1, 1));
     world.stopping.open();
 
     for (number, arrived) in (1..).zip(arrived) {
@@ -165,6 +167,7 @@ async fn what_arrives_while_a_module_is_passivated_goes_to_the_next_one() {
     }
     let lines = world.log.lines();
     assert_eq!(lines[2..], ["a stopped", "a started", "a 1", "a 2"]);
+    assert_eq!(grains.population().waiting, 0);
     let report = within(grains.shutdown(Stop::Drain)).await;
     assert_eq!(
         (report.report.stats.handled, report.report.stats.accounted()),

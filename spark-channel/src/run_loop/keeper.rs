@@ -73,6 +73,8 @@ pub(crate) struct Keeper<K, H: NativeHandler, C> {
     ending: Vec<usize>,
     /// Keys that wait for a seat.
     waiting: VecDeque<K>,
+    /// How many keys have messages for a module that does not run yet.
+    awaited: usize,
     /// The seats by when they were last used, those that are ending left out.
     recency: BTreeMap<u64, usize>,
     turn: u64,
@@ -174,6 +176,7 @@ where
             free_seats: (0..live_max).rev().collect(),
             ending: Vec::new(),
             waiting: VecDeque::new(),
+            awaited: 0,
             recency: BTreeMap::new(),
             turn: 0,
             checks,
@@ -281,7 +284,6 @@ where
             self.in_hand = Some(entry.message);
             lane = self.lane_of(&key);
         }
-        self.census.set_waiting(self.waiting.len());
     }
 
     /// Where messages for `key` go now.
@@ -299,6 +301,8 @@ where
         }
         let lane = Arc::new(Lane::new(Arc::clone(&self.space)));
         let next = Some(Arc::clone(&lane));
+        self.awaited += 1;
+        self.census.set_waiting(self.awaited);
         if let Some(module) = self.modules.get_mut(key) {
             module.next = next;
         } else {

@@ -37,7 +37,6 @@ where
             };
             self.start(key, seat);
         }
-        self.census.set_waiting(self.waiting.len());
         if self.waiting.is_empty() {
             return;
         }
@@ -74,6 +73,8 @@ where
             self.free_seats.push(seat);
             return;
         };
+        self.awaited -= 1;
+        self.census.set_waiting(self.awaited);
         let handler = match catch_unwind(AssertUnwindSafe(|| (self.seating.factory)(&key))) {
             Ok(handler) => handler,
             Err(panic) => {
@@ -232,6 +233,8 @@ where
             return;
         }
         self.waiting.clear();
+        self.awaited = 0;
+        self.census.set_waiting(0);
         let lanes = self.modules.values_mut();
         let lanes: Vec<_> = lanes.filter_map(|module| module.next.take()).collect();
         for lane in lanes {
