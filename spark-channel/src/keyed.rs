@@ -43,16 +43,19 @@ use crate::{
 ///   and the next message tries again. If `key_of` panics, its caller gets
 ///   [`Panicked`](crate::SparkChannelError::Panicked).
 /// * **Shutdown.** Draining handles everything accepted, starting modules for it if it has
-///   to. Any other stop starts nothing: each running module gives back what waits for it,
-///   and commands for no running module go to [`undelivered`](KeyedBuilder::undelivered).
-///   All under one deadline, with one report.
+///   to. Any other stop starts nothing: each running module gives back what it has been
+///   given, and commands that no running module has been given go to
+///   [`undelivered`](KeyedBuilder::undelivered). All under one deadline, with one report.
 ///
-/// `key_of` and `factory` run on the set's own task and should be quick. The hashing and
-/// comparing of keys must not panic.
+/// `key_of` and `factory` run on the set's own task and should be quick; to restart a
+/// module after a panic, `factory` runs on that module's. To hash, compare, clone or drop a
+/// key must not panic.
 ///
 /// A message takes one hop between tasks more than to a single module, and none is handled
 /// on its caller's task. A handler that sends a request to its own key waits for itself,
-/// which no dispatcher can see here: give it a timeout.
+/// which no dispatcher can see here; so may one that sends a request to another key, when
+/// all [`live_max`](KeyedBuilder::live_max) places are taken by modules that wait likewise.
+/// Give such a request a timeout.
 ///
 /// # Examples
 ///

@@ -120,6 +120,42 @@ async fn after_current_gives_back_what_no_module_has_and_what_waits_for_one() {
 }
 
 #[tokio::test]
+async fn commands_still_in_the_mailbox_are_the_sets_to_take_back_and_a_panic_there_is_counted() {
+    let world = World::new();
+    let returned = Log::default();
+    let returning = returned.clone();
+    let grains = world
+        .grains()
+        .capacity(2)
+        .undelivered(move |command| {
+            returning.push(&*command);
+            assert!(command != "a3", "told to panic");
+        })
+        .spawn();
+    let dispatcher = grains.dispatcher();
+    let held = queued(dispatcher.request("a held"));
+    within(world.gate.entered()).await;
+    // Two wait for the module, and two in the mailbox.
+    for command in ["a1", "a2", "a3", "a4"] {
+        within(dispatcher.command(command)).await.expect("room");
+    }
+
+    grains.stop(Stop::AfterCurrent);
+    world.gate.open();
+    let report = within(grains.wait()).await.report;
+
+    assert!(within(held).await.is_ok());
+    assert_eq!(returned.lines(), ["a3", "a4"]);
+    let lines = world.log.lines();
+    assert_eq!(
+        lines[2..],
+        ["a undelivered 1", "a undelivered 2", "a stopped"]
+    );
+    assert_eq!((report.stats.undelivered, report.stats.panics), (4, 1));
+    assert_eq!(report.stats.accounted(), 5);
+}
+
+#[tokio::test]
 async fn now_drops_what_every_module_runs() {
     let world = World::new();
     let grains = world.grains().spawn();

@@ -119,10 +119,11 @@ where
     }
 
     /// Takes back the commands that were accepted and will not be handled, because the set
-    /// is stopping or the factory panicked, and for whose key no module runs whose own
-    /// [`undelivered`](NativeHandler::undelivered) could take them back. Default: they are
+    /// is stopping or the factory panicked, and that no module has been given whose own
+    /// [`undelivered`](NativeHandler::undelivered) could take them back: also those for the
+    /// key of a module that runs, if they are still in the mailbox. Default: they are
     /// dropped. They are counted in either case; not called once the deadline of the
-    /// shutdown has passed.
+    /// shutdown has passed. Runs on the set's own task; a panic of it is traced and counted.
     pub fn undelivered(mut self, take_back: impl Fn(H::Message) + Send + 'static) -> Self {
         self.seating.undelivered = Box::new(take_back);
         self

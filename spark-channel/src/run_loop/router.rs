@@ -8,6 +8,7 @@
 use std::{
     any::Any,
     future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     task::{Context, Poll, ready},
 };
@@ -314,7 +315,12 @@ pub(super) fn give_back<H: NativeHandler, C>(
         }
         SparkGenericModuleMessage::Command(command) => {
             slot.counters.undelivered.bump();
-            quietly(|| undelivered(command));
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| undelivered(command))) {
+                let text = panic_text(&*panic);
+                tracing::error!(module = &*control.name, text, "undelivered panicked");
+                slot.counters.panics.bump();
+                quietly(|| drop(panic));
+            }
         }
         SparkGenericModuleMessage::Shutdown(_) => {}
     }
