@@ -47,7 +47,11 @@ pub(crate) use self::{
     queue::LineId,
     taker::{Taken, Taker},
 };
-use crate::{Class, ClassStats, Priority, control::Control};
+use crate::{
+    Class, ClassStats, Priority,
+    control::Control,
+    run_loop::{Receiver, quietly},
+};
 
 /// What senders and run loops share.
 pub(crate) struct Classes<T> {
@@ -243,15 +247,19 @@ impl<T> Classes<T> {
             return;
         }
         self.close();
-        let (queued, channel) = {
+        let (queued, head, receiver) = {
             let mut state = self.state();
             let channel = &mut state.channel;
             channel.ended = true;
-            let channel = (channel.head.take(), channel.receiver.take());
-            (state.queue.drain(), channel)
+            let (head, receiver) = (channel.head.take(), channel.receiver.take());
+            (state.queue.drain(), head, receiver)
         };
-        // What they carry is the user's to drop.
-        drop((queued, channel));
+        // What they carry is the user's to drop; one by one, for where two panic that are
+        // dropped at once, the process ends.
+        for message in queued.into_iter().chain(head) {
+            quietly(|| drop(message));
+        }
+        drop(receiver.map(Receiver::new));
     }
 
     fn state(&self) -> MutexGuard<'_, State<T>> {

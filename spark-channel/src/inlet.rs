@@ -9,7 +9,7 @@ use crate::{
     classes::{Classes, Classify, Intake},
     config::Config,
     control::Control,
-    run_loop::{self, Front, Mailbox, stop_at_shutdown},
+    run_loop::{self, Front, Mailbox, Receiver, stop_at_shutdown},
 };
 
 /// What the run loops of a module take from.
@@ -90,7 +90,7 @@ where
         let notice = stop_at_shutdown(Arc::clone(control));
         match self {
             Self::Channel(receiver) => {
-                let receiver = Arc::new(Mutex::new(receiver));
+                let receiver = Arc::new(Mutex::new(Receiver::new(receiver)));
                 let mailbox = |_| Mailbox::shared(Arc::clone(&receiver), notice.clone());
                 (0..replicas).map(mailbox).collect()
             }
@@ -104,7 +104,7 @@ where
     /// What one reader, who is no replica, takes from.
     pub(crate) fn front(self, reader: usize) -> Front<Message<M, R, C, E>> {
         match self {
-            Self::Channel(receiver) => Front::Channel(receiver),
+            Self::Channel(receiver) => Front::Channel(Receiver::new(receiver)),
             Self::Classes { classes, capacity } => Front::Classes {
                 taker: classes.taker(reader),
                 capacity,

@@ -17,6 +17,7 @@ mod mailbox;
 mod overseen;
 mod place;
 mod reading;
+mod receiver;
 mod replicas;
 mod router;
 mod running;
@@ -44,6 +45,7 @@ pub(crate) use self::{
     keeper::{Keeper, Seating, run_keyed},
     mailbox::{Mailbox, Notice},
     reading::run_readers,
+    receiver::Receiver,
     replicas::{run_one, run_pool, stop_at_shutdown},
     router::{Router, run_routed},
     seat::seated,

@@ -1,12 +1,13 @@
-//! Messages and closures that panic when they are dropped, in the hands of the tasks that
-//! stand in front of modules: a pool's router and the keeper of a keyed set.
+//! Messages and closures that panic when they are dropped, where no handler has them: in the
+//! hands of a pool's router or the keeper of a keyed set, or with a runtime that ends.
 
 use std::{future::pending, sync::Arc, time::Duration};
 
 use spark_channel::{
-    NativeHandler, PanicPolicy, SparkChannelError, Stop, StopReason, keyed, module, pool,
+    HandleOf, NativeHandler, Overflow, PanicPolicy, SparkChannelError, Stop, StopReason, keyed,
+    module, pool,
 };
-use tokio::sync::Notify;
+use tokio::{sync::Notify, task::yield_now};
 
 use crate::support::{Log, queued, reason, within};
 
@@ -107,7 +108,7 @@ async fn messages_that_panic_when_a_router_gives_them_back_are_all_given_back() 
     let mut waiting = Vec::new();
     while waiting.len() < room {
         waiting.push(queued(dispatcher.request(bomb('a'))));
-        tokio::task::yield_now().await;
+        yield_now().await;
     }
     assert_eq!(module.stats().depth, room);
 
@@ -208,7 +209,7 @@ async fn messages_that_panic_when_no_module_can_be_made_are_all_given_back_and_f
         assert!(dispatcher.try_command(bomb('!')).is_ok());
         let last = queued(dispatcher.request(bomb('!')));
         while set.population().waiting == 0 {
-            tokio::task::yield_now().await;
+            yield_now().await;
         }
 
         drop(running);
@@ -244,7 +245,7 @@ async fn messages_that_panic_when_a_set_is_cut_off_are_all_given_back() {
         let mut waiting = Vec::new();
         for key in ['a', 'b', 'b', 'c', 'd', 'd', 'd', 'd'] {
             waiting.push(queued(dispatcher.request(bomb(key))));
-            tokio::task::yield_now().await;
+            yield_now().await;
         }
 
         let report = within(set.shutdown_within(stop, SECOND)).await.report;
@@ -259,4 +260,55 @@ async fn messages_that_panic_when_a_set_is_cut_off_are_all_given_back() {
         assert_eq!(reason(within(running).await), SparkChannelError::Cancelled);
         assert_eq!((report.stats.returned, report.stats.accounted()), (8, 9));
     }
+}
+
+// --- with a runtime that ends
+
+/// Ends the runtime of a module while its handler is busy and messages that panic when they
+/// are dropped wait wherever they can. More than one such panic would end the process.
+fn check_aborted(spawn: impl FnOnce() -> HandleOf<Handler>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .expect("the runtime starts");
+    let watch = runtime.block_on(async {
+        let module = spawn();
+        let dispatcher = module.dispatcher();
+        let held = Arc::new(Notify::new());
+        let _running = queued(dispatcher.request(Message::Hold('a', Arc::clone(&held))));
+        within(held.notified()).await;
+        for _ in 0..8 {
+            assert!(dispatcher.try_command(bomb('a')).is_ok());
+            assert!(dispatcher.try_command(bomb('b')).is_ok());
+            yield_now().await;
+        }
+        module.watch()
+    });
+
+    drop(runtime);
+
+    let report = watch.report().expect("ended");
+    assert_eq!(report.reason, StopReason::Aborted);
+}
+
+#[test]
+fn messages_that_panic_when_the_runtime_of_their_module_ends_do_not_end_the_process() {
+    check_aborted(|| module(Handler).spawn());
+    check_aborted(|| module(Handler).without_direct_calls().spawn());
+    check_aborted(|| module(Handler).overflow(Overflow::Reject).spawn());
+}
+
+#[test]
+fn messages_that_panic_when_the_runtime_of_their_pool_ends_do_not_end_the_process() {
+    let busy = |message: &Message| matches!(message, Message::Plain(_));
+    check_aborted(|| pool(1, || Handler).spawn());
+    check_aborted(|| pool(2, || Handler).by_key(busy).spawn());
+    check_aborted(|| pool(2, || Handler).capacity(8).by_key(busy).spawn());
+}
+
+#[test]
+fn messages_that_panic_when_the_runtime_of_their_set_ends_do_not_end_the_process() {
+    let set = || keyed(key_of, |key| handler_of(*key)).live_max(1);
+    check_aborted(|| set().spawn().into_module());
+    check_aborted(|| set().capacity(8).spawn().into_module());
 }

@@ -2,12 +2,13 @@
 
 use std::task::{Context, Poll, Waker, ready};
 
-use tokio::{sync::mpsc, task::coop::poll_proceed, time::Instant};
+use tokio::{task::coop::poll_proceed, time::Instant};
 
+use super::receiver::Receiver;
 use crate::classes::Taker;
 
 pub(crate) enum Front<T> {
-    Channel(mpsc::Receiver<T>),
+    Channel(Receiver<T>),
     Classes {
         taker: Taker<T>,
         /// The bound of the default class.

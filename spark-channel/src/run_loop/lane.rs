@@ -19,7 +19,7 @@ use std::{
 
 use tokio::{task::coop::poll_proceed, time::Instant};
 
-use super::mailbox::Waited;
+use super::{mailbox::Waited, quietly};
 use crate::control::Control;
 
 pub(crate) struct Lane<T> {
@@ -147,6 +147,20 @@ impl<T> Lane<T> {
     fn done(&self) {
         self.load.fetch_sub(1, Ordering::Relaxed);
         self.space.freed();
+    }
+}
+
+impl<T> Drop for Lane<T> {
+    fn drop(&mut self) {
+        let state = self.state.get_mut();
+        // One by one: where two panic that are dropped at once, the process ends.
+        for entry in state
+            .unwrap_or_else(PoisonError::into_inner)
+            .queue
+            .drain(..)
+        {
+            quietly(|| drop(entry));
+        }
     }
 }
 

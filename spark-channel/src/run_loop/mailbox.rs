@@ -15,7 +15,7 @@ use tokio_util::sync::ReusableBoxFuture;
 
 #[cfg(feature = "test-util")]
 use super::turnstile::TurnstileReceiver;
-use super::{classed::Classed, lane::LaneReceiver, running::Doors};
+use super::{classed::Classed, lane::LaneReceiver, quietly, receiver::Receiver, running::Doors};
 use crate::{classes::Taker, control::Slot, timings::Stopwatch};
 
 pub(crate) struct Mailbox<T> {
@@ -41,7 +41,7 @@ pub(crate) enum Waited {
 
 enum Source<T> {
     Own {
-        receiver: mpsc::Receiver<T>,
+        receiver: Receiver<T>,
         batch: usize,
         resting: Resting,
     },
@@ -67,7 +67,7 @@ enum Resting {
 }
 
 struct Shared<T> {
-    receiver: Arc<Mutex<mpsc::Receiver<T>>>,
+    receiver: Arc<Mutex<Receiver<T>>>,
     /// The wait for a message, in a box that each wait uses again.
     receiving: ReusableBoxFuture<'static, Option<Taken<T>>>,
     notice: Notice<T>,
@@ -84,7 +84,7 @@ impl<T> Mailbox<T> {
         let batch = (receiver.max_capacity() / 4).clamp(1, BATCH_MAX);
         let resting = Resting::Never;
         Self::new(Source::Own {
-            receiver,
+            receiver: Receiver::new(receiver),
             batch,
             resting,
         })
@@ -132,7 +132,7 @@ impl<T> Mailbox<T> {
 impl<T: Send + 'static> Mailbox<T> {
     /// A replica's view of a mailbox. `notice` sees each message before another
     /// replica can take the one behind it.
-    pub(crate) fn shared(receiver: Arc<Mutex<mpsc::Receiver<T>>>, notice: Notice<T>) -> Self {
+    pub(crate) fn shared(receiver: Arc<Mutex<Receiver<T>>>, notice: Notice<T>) -> Self {
         let receiving = ReusableBoxFuture::new(receive(Arc::clone(&receiver), notice.clone()));
         Self::new(Source::Shared(Box::new(Shared {
             receiver,
@@ -367,6 +367,15 @@ impl<T: Send + 'static> Mailbox<T> {
     }
 }
 
+impl<T> Drop for Mailbox<T> {
+    fn drop(&mut self) {
+        // One by one: where two panic that are dropped at once, the process ends.
+        for message in self.taken.drain(..) {
+            quietly(|| drop(message));
+        }
+    }
+}
+
 // === impl Doors ===
 
 impl<T: Send + 'static> Doors for Mailbox<T> {
@@ -388,10 +397,7 @@ impl<T: Send + 'static> Doors for Mailbox<T> {
     }
 }
 
-async fn receive<T>(
-    receiver: Arc<Mutex<mpsc::Receiver<T>>>,
-    notice: Notice<T>,
-) -> Option<Taken<T>> {
+async fn receive<T>(receiver: Arc<Mutex<Receiver<T>>>, notice: Notice<T>) -> Option<Taken<T>> {
     let mut receiver = receiver.lock().await;
     let message = receiver.recv().await?;
     Some(Taken {
