@@ -31,7 +31,7 @@ use crate::{
 /// * **Bound.** At most [`live_max`](KeyedBuilder::live_max) modules run at once. When
 ///   another one is wanted, the one used the longest ago makes room, those that are idle
 ///   first. If none is idle, one that is not takes no more messages and ends after
-///   what it has.
+///   what it has; if that takes long while others are given messages, one of those as well.
 /// * **Backpressure.** Modules that run side by side do not hold up each other. What waits
 ///   for them is bounded together: behind the mailbox, at most its capacity once more, and
 ///   one for each module that runs. A key in demand, or a module that hangs, holds up the

@@ -1,16 +1,20 @@
 //! Keyed sets: one module per key, started on demand and passivated.
 
 use std::{
+    future::pending,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use spark_channel::{KeyedPanicPolicy, SparkChannelError, Stop, StopReason};
-use tokio::time::sleep;
+use spark_channel::{KeyedPanicPolicy, NativeHandler, SparkChannelError, Stop, StopReason, keyed};
+use tokio::{
+    task::{JoinSet, yield_now},
+    time::sleep,
+};
 
 use grains::{World, ask};
 
-use crate::support::{Gate, Log, queued, reason, within};
+use crate::support::{Gate, Job, Log, Runner, job, queued, reason, within};
 
 #[path = "support/grains.rs"]
 mod grains;
@@ -125,7 +129,7 @@ async fn if_none_is_idle_one_ends_after_what_it_has() {
     // Behind the other: for the next module of that key.
     let third = queued(dispatcher.request("a3"));
     while grains.population().waiting == 0 {
-        tokio::task::yield_now().await;
+        yield_now().await;
     }
 
     world.gate.open();
@@ -145,6 +149,67 @@ async fn if_none_is_idle_one_ends_after_what_it_has() {
     assert!(at("a 2") < at("a stopped") && at("a stopped") < at("b started"));
 }
 
+/// Runs the job of each message.
+struct Runs;
+
+impl NativeHandler for Runs {
+    type Message = (char, Job);
+    type Response = u64;
+    type Error = eyre::Report;
+
+    async fn handle_request(&mut self, (_, job): (char, Job)) -> eyre::Result<u64> {
+        Runner.handle_request(job).await
+    }
+
+    async fn handle_command(&mut self, message: (char, Job)) -> eyre::Result<()> {
+        self.handle_request(message).await.map(drop)
+    }
+}
+
+#[tokio::test]
+async fn one_that_hangs_and_one_that_is_never_idle_do_not_keep_a_third_out() {
+    const TIMES: u64 = 5_000;
+    let set = keyed(|(key, _): &(char, Job)| *key, |_| Runs)
+        .live_max(2)
+        .spawn();
+    let dispatcher = set.dispatcher();
+    let hangs = queued(dispatcher.request(('a', job(pending()))));
+    let mut busy = JoinSet::new();
+    for _ in 0..3 {
+        let dispatcher = set.dispatcher();
+        busy.spawn(async move {
+            for _ in 0..TIMES {
+                let work = async {
+                    for _ in 0..4 {
+                        yield_now().await;
+                    }
+                    Ok(0)
+                };
+                let again = dispatcher.request(('b', job(work)));
+                again.await.expect("handled");
+            }
+        });
+    }
+    while set.stats().handled < 9 {
+        yield_now().await;
+    }
+
+    let third = within(dispatcher.request(('c', job(async { Ok(3) })))).await;
+
+    assert_eq!(third.expect("handled"), 3);
+    let before = set.stats().handled;
+    assert!(before < TIMES, "after {before} others");
+    while let Some(ended) = within(busy.join_next()).await {
+        ended.expect("no panic");
+    }
+    drop(hangs);
+    let report = within(set.shutdown(Stop::Now)).await.report;
+    assert_eq!(
+        (report.stats.handled, report.stats.interrupted),
+        (3 * TIMES + 1, 1)
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_arrives_while_a_module_is_passivated_goes_to_the_next_one() {
     let mut world = World::new();
@@ -156,7 +221,7 @@ async fn what_arrives_while_a_module_is_passivated_goes_to_the_next_one() {
     world.stopping.entered().await;
 
     let arrived = ["a1", "a2"].map(|message| queued(dispatcher.request(message)));
-    tokio::task::yield_now().await;
+    yield_now().await;
     assert_eq!(world.log.lines(), ["a started", "a "]);
     let population = grains.population();
     assert_eq!((population.live, population.waiting), (1, 1));
@@ -214,7 +279,7 @@ async fn a_key_whose_module_stops_after_a_panic_gives_back_what_waits_and_starts
     let waits = queued(dispatcher.request("a"));
     within(dispatcher.command("a told")).await.expect("room");
     while grains.stats().depth < 3 {
-        tokio::task::yield_now().await;
+        yield_now().await;
     }
 
     world.gate.open();
@@ -276,7 +341,7 @@ async fn a_factory_that_panics_gives_back_what_waits_and_does_not_poison_its_key
     let waiting = ["!1", "!2"].map(|message| queued(dispatcher.request(message)));
     within(dispatcher.command("!3")).await.expect("room");
     while grains.population().waiting == 0 {
-        tokio::task::yield_now().await;
+        yield_now().await;
     }
 
     world.gate.open();
@@ -358,7 +423,7 @@ async fn a_command_of_a_handler_to_its_own_set_does_not_wait_for_room() {
     let tells = queued(dispatcher.request("a tell"));
     while grains.stats().depth < 2 {
         if dispatcher.try_command("a").is_err() {
-            tokio::task::yield_now().await;
+            yield_now().await;
         }
     }
 

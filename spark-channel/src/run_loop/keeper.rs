@@ -73,6 +73,8 @@ pub(crate) struct Keeper<K, H: NativeHandler, C> {
     ending: Vec<usize>,
     /// Keys that wait for a seat.
     waiting: VecDeque<K>,
+    /// Messages given to modules that run since a key last got a seat, while others wait.
+    passed_over: usize,
     /// How many keys have messages for a module that does not run yet.
     awaited: usize,
     /// The seats by when they were last used, those that are ending left out.
@@ -176,6 +178,7 @@ where
             free_seats: (0..live_max).rev().collect(),
             ending: Vec::new(),
             waiting: VecDeque::new(),
+            passed_over: 0,
             awaited: 0,
             recency: BTreeMap::new(),
             turn: 0,
@@ -320,6 +323,9 @@ where
         if incarnation.lane.is_closed() {
             self.ends(seat);
             return None;
+        }
+        if !self.waiting.is_empty() {
+            self.passed_over += 1;
         }
         if incarnation.last_used != self.turn {
             self.turn += 1;

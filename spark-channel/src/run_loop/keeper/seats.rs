@@ -35,6 +35,7 @@ where
                 self.free_seats.push(seat);
                 break;
             };
+            self.passed_over = 0;
             self.start(key, seat);
         }
         if self.waiting.is_empty() {
@@ -59,8 +60,10 @@ where
             self.passivate(seat);
         }
         // Nobody is idle: those used the longest ago end after what they have, so that
-        // modules that are never idle do not keep the others out for ever.
-        while self.ending.len() < self.waiting.len() {
+        // modules that are never idle do not keep the others out for ever. One more, if
+        // those that are ending take too long: they may hang.
+        let too_long = self.passed_over / PASSED_OVER_MAX;
+        while self.ending.len() < self.waiting.len() + too_long {
             let Some((_, seat)) = self.recency.first_key_value() else {
                 break;
             };
@@ -245,3 +248,8 @@ where
         self.modules.retain(|_, module| module.seat.is_some());
     }
 }
+
+/// So many messages are given to modules that run while a key waits for those that are
+/// ending; then one more of them has to end. Less would end modules
+/// for nothing where one ends at its own pace, more would make the key wait for longer.
+const PASSED_OVER_MAX: usize = 64;
