@@ -8,6 +8,7 @@ use std::{
 
 use spark_channel::{KeyedPanicPolicy, NativeHandler, SparkChannelError, Stop, StopReason, keyed};
 use tokio::{
+    sync::Notify,
     task::{JoinSet, yield_now},
     time::sleep,
 };
@@ -208,6 +209,56 @@ async fn one_that_hangs_and_one_that_is_never_idle_do_not_keep_a_third_out() {
         (report.stats.handled, report.stats.interrupted),
         (3 * TIMES + 1, 1)
     );
+}
+
+#[tokio::test]
+async fn a_key_that_waits_gets_the_place_of_one_that_is_idle_first_though_another_was_to_end() {
+    let set = keyed(|(key, _): &(char, Job)| *key, |_| Runs)
+        .live_max(2)
+        .spawn();
+    let dispatcher = set.dispatcher();
+    let finish = Arc::new(Notify::new());
+    let finishes = Arc::clone(&finish);
+    let hangs = queued(dispatcher.request(('a', job(pending()))));
+    let busy = async move {
+        finishes.notified().await;
+        Ok(2)
+    };
+    let busy = queued(dispatcher.request(('b', job(busy))));
+    let third = queued(dispatcher.request(('c', job(async { Ok(3) }))));
+    while set.population().passivated == 0 {
+        yield_now().await;
+    }
+
+    finish.notify_one();
+
+    assert_eq!(within(busy).await.expect("handled"), 2);
+    assert_eq!(within(third).await.expect("handled"), 3);
+    assert_eq!(set.population().passivated, 2);
+    drop(hangs);
+    within(set.shutdown(Stop::Now)).await;
+}
+
+#[tokio::test]
+async fn no_more_modules_make_room_than_is_wanted() {
+    let mut world = World::new();
+    world.stopping = Gate::closed();
+    let grains = world.grains().live_max(3).spawn();
+    let dispatcher = grains.dispatcher();
+    for key in ["a", "b", "c"] {
+        ask(&dispatcher, key).await;
+    }
+    let other = queued(dispatcher.request("d"));
+    world.stopping.entered().await;
+
+    // While one is ending, the others stay, however often there is something to do.
+    assert_eq!(ask(&dispatcher, "b").await, 2);
+    assert_eq!(ask(&dispatcher, "c").await, 2);
+    assert_eq!(grains.population().passivated, 1);
+    world.stopping.open();
+
+    assert_eq!(within(other).await.expect("handled"), 1);
+    assert_eq!(grains.population().live, 3);
 }
 
 #[tokio::test(start_paused = true)]

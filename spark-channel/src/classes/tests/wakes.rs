@@ -1,8 +1,16 @@
 //! No wake is lost, wherever a message comes from and whoever goes away.
 
-use std::{sync::Arc, task::Poll, time::Duration};
+use std::{
+    future::poll_fn,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    task::Poll,
+    time::Duration,
+};
 
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::sleep};
 use tokio_test::{assert_pending, assert_ready, task};
 
 use super::super::{Classes, Kind, Room, Taker, Unaccepted};
@@ -73,6 +81,56 @@ fn who_waits_is_woken_by_what_is_offered_and_by_what_is_sent_to_the_channel() {
         assert!(replica.is_woken());
         assert_eq!(assert_ready!(replica.poll()), Some(round));
     }
+}
+
+/// On two threads that meet as closely as they can: the replica finds nothing and goes to
+/// sleep while the message is on its way, which needs no lock.
+#[test]
+fn what_is_sent_to_the_channel_wakes_a_replica_that_is_just_going_to_sleep() {
+    const ROUNDS: u32 = 40_000;
+    let (sender, classes) = classes(Class::DEFAULT);
+    let taken = Arc::new(AtomicU32::new(0));
+    let replica = {
+        let (taken, mut taker) = (Arc::clone(&taken), classes.taker(0));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .expect("the runtime starts");
+        std::thread::spawn(move || {
+            runtime.block_on(async {
+                for round in 0..ROUNDS {
+                    taken.store(round, Ordering::Release);
+                    let next = poll_fn(|cx| taker.poll_take(cx, |_| {}));
+                    let next = tokio::select! {
+                        // First, or it would look once more before it says so.
+                        biased;
+                        () = sleep(Duration::from_secs(30)) => panic!("not woken"),
+                        next = next => next.expect("the sender lives"),
+                    };
+                    assert_eq!(next.message, round);
+                }
+            });
+        })
+    };
+
+    for round in 0..ROUNDS {
+        let mut spins = 0_u32;
+        while taken.load(Ordering::Acquire) < round && !replica.is_finished() {
+            spins += 1;
+            if spins.is_multiple_of(1_000) {
+                // The other side may need this core.
+                std::thread::yield_now();
+            }
+        }
+        for _ in 0..round * 7 % 400 {
+            std::hint::spin_loop();
+        }
+        if sender.try_send(round).is_err() {
+            break;
+        }
+    }
+
+    replica.join().expect("no wake was lost");
 }
 
 #[test]
