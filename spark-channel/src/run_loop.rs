@@ -376,9 +376,17 @@ where
             })) => {
                 let (slot, clock) = (&*self.slot, self.control.clock);
                 let publish = |stamp| slot.publish(stamp);
-                let reply = admit(sender, &mut meta, slot, clock, &slot.counters, publish);
+                let skip = || self.forget_arrival();
+                let reply = admit(
+                    sender,
+                    &mut meta,
+                    slot,
+                    clock,
+                    &slot.counters,
+                    publish,
+                    skip,
+                );
                 let Some(reply) = reply else {
-                    self.forget_arrival();
                     return Step::Next;
                 };
                 self.duty = Duty::Request(reply);
@@ -566,7 +574,8 @@ impl<H: NativeHandler> Duty<H> {
     }
 }
 
-/// Whether a request is to be started, in `slot`; if not, it is answered and counted.
+/// Whether a request is to be started, in `slot`; if not, it is answered and counted, and
+/// before that, for the answer may panic, `skip` is called.
 #[inline]
 fn admit<T, E: From<SparkChannelError>>(
     reply: CallbackSender<Result<T, E>>,
@@ -575,11 +584,13 @@ fn admit<T, E: From<SparkChannelError>>(
     clock: Clock,
     counters: &Counters,
     publish: impl FnOnce(Stamp),
+    skip: impl FnOnce(),
 ) -> Option<CallbackSender<Result<T, E>>> {
     if let Some(stamp) = meta.stamp {
         let deadline = stamp.deadline();
         if deadline.has_passed(clock) {
             counters.expired.bump();
+            skip();
             // The wait it stands for ends before the answer.
             meta.escort = None;
             let stage = Stage::Queued;
@@ -591,6 +602,7 @@ fn admit<T, E: From<SparkChannelError>>(
     }
     if reply.is_closed() {
         counters.abandoned.bump();
+        skip();
         slot.set_deadline(None);
         return None;
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use reading::{Message as ReadOrWrite, doing, read, subject, write};
 use spark_channel::{
     Access, NativeHandler, Reply, SparkChannelError, SparkGenericModuleDispatcher,
-    SparkGenericModuleMessage, Stop, module, reader_writer,
+    SparkGenericModuleMessage, Stage, Stop, module, reader_writer,
 };
 use tokio::{runtime, time::sleep};
 
@@ -286,6 +286,62 @@ async fn a_message_that_cannot_be_named_is_an_error_for_its_caller() {
     check_nameless(queued.message_names(Message::name).spawn().dispatcher()).await;
     let reads = reader_writer(Reads).message_names(Message::name);
     check_nameless(reads.spawn().dispatcher()).await;
+}
+
+/// An error whose making panics when a request has expired in the queue.
+#[derive(Debug)]
+struct Picky;
+
+impl From<SparkChannelError> for Picky {
+    fn from(error: SparkChannelError) -> Self {
+        let stage = Stage::Queued;
+        assert!(error != SparkChannelError::TimedOut { stage }, "expired");
+        Self
+    }
+}
+
+struct Touchy(Gate);
+
+impl NativeHandler for Touchy {
+    type Message = &'static str;
+    type Response = ();
+    type Error = Picky;
+
+    async fn handle_request(&mut self, _: &'static str) -> Result<(), Picky> {
+        self.0.wait().await.map_err(|_| Picky)
+    }
+
+    async fn handle_command(&mut self, name: &'static str) -> Result<(), Picky> {
+        self.handle_request(name).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_while_an_expired_request_is_answered_leaves_no_time_behind() {
+    let gate = Gate::closed();
+    let handle = module(Touchy(gate.clone()))
+        .message_names(|name: &&'static str| *name)
+        .spawn();
+    let dispatcher = handle.dispatcher();
+    let held = queued(dispatcher.request("held"));
+    within(gate.entered()).await;
+    let expired = queued(dispatcher.request("expired").timeout(SECOND));
+    sleep(2 * SECOND).await;
+    drop(expired);
+    let behind = queued(dispatcher.request("behind"));
+    gate.open();
+    within(held).await.expect("handled");
+    within(behind).await.expect("handled");
+    sleep(SECOND).await;
+    within(dispatcher.command("last")).await.expect("room");
+    within(handle.shutdown(Stop::Drain)).await;
+
+    let stats = dispatcher.message_stats().expect("asked for");
+    let waited = |name| stats.named(name).expect("started").waiting.total;
+    assert_eq!(waited("behind"), Duration::ZERO);
+    assert_eq!(waited("last"), Duration::ZERO);
+    let counts = dispatcher.stats().expect("known");
+    assert_eq!((counts.expired, counts.panics), (1, 1));
 }
 
 async fn check_nameless(dispatcher: Dispatcher) {

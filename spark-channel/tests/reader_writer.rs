@@ -454,6 +454,54 @@ async fn a_panic_that_tells_the_access_is_an_error_for_one_caller() {
     assert_eq!((stats.handled, stats.panicked), (1, 1));
 }
 
+/// Panics when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("dropped");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_panics_when_it_is_dropped_unread_spares_the_reads_that_run() {
+    let gate = Gate::closed();
+    let names = AtomicUsize::new(0);
+    let module = subject()
+        .message_names(move |_| {
+            assert!(names.fetch_add(1, Ordering::Relaxed) != 1, "nameless");
+            "read"
+        })
+        .spawn();
+    let dispatcher = module.dispatcher();
+    let held = queued(dispatcher.request(read(&gate, "held")));
+    gate.entered().await;
+
+    let explosive = || {
+        let bomb = Bomb;
+        doing(Access::Read, async move {
+            let _bomb = bomb;
+            Ok(String::new())
+        })
+    };
+    let mut unknown = explosive();
+    unknown.access = None;
+    let unknown = reason(within(dispatcher.request(unknown)).await);
+    let nameless = reason(within(dispatcher.request(explosive())).await);
+    gate.open();
+
+    assert_eq!(within(held).await.unwrap(), "held");
+    let text = "told to panic".into();
+    assert_eq!(unknown, SparkChannelError::Panicked { text });
+    let text = "nameless".into();
+    assert_eq!(nameless, SparkChannelError::Panicked { text });
+    let current = dispatcher.message_stats().expect("asked for").current;
+    assert!(current.is_empty());
+    let report = within(module.shutdown(Stop::Drain)).await;
+    assert_eq!((report.stats.handled, report.stats.panicked), (1, 2));
+    assert_eq!(report.stats.accounted(), 3);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_panic_while_a_read_is_dropped_is_answered_and_spares_the_others() {
     struct Bomb;

@@ -335,7 +335,7 @@ where
                     Ok(access) => *self.next.insert(access),
                     Err(panic) => {
                         let (request, _) = self.take_request();
-                        self.panicked(Duty::Request(request.sender), panic);
+                        self.unknown(request, panic);
                         continue;
                     }
                 },
@@ -412,11 +412,7 @@ where
         let (request, arrived) = self.take_request();
         let name = match self.name(&request.message) {
             Ok(name) => name,
-            Err(panic) => {
-                let CallbackWrapper { sender, meta, .. } = request;
-                drop(meta);
-                return self.panicked(Duty::Request(sender), panic);
-            }
+            Err(panic) => return self.unknown(request, panic),
         };
         let CallbackWrapper {
             message,
@@ -433,7 +429,7 @@ where
                 _ => self.slot.publish_in(self.readers.started_at(desk), stamp),
             };
             let clock = self.control.clock;
-            let admitted = admit(sender, &mut meta, slot, clock, counters, publish);
+            let admitted = admit(sender, &mut meta, slot, clock, counters, publish, || {});
             let Some(reply) = admitted else {
                 return Poll::Ready(());
             };
@@ -498,6 +494,20 @@ where
         if desk > 0 {
             self.vacant.push(desk);
         }
+    }
+
+    /// Answers a request that could not be told what it is.
+    #[cold]
+    fn unknown(&mut self, request: RequestOf<H>, panic: Box<dyn Any + Send>) {
+        let CallbackWrapper {
+            message,
+            sender,
+            meta,
+        } = request;
+        drop(meta);
+        self.panicked(Duty::Request(sender), panic);
+        // Caught here, for it would unwind through the reads that run.
+        quietly(|| drop(message));
     }
 
     /// Answers for a panic, and sees to what the policy says.
