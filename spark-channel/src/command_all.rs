@@ -93,7 +93,7 @@ impl<M, R, C, E> SparkGenericModuleDispatcher<M, R, C, E> {
                 for permit in permits {
                     // Whoever promised more than there is has reserved in vain.
                     let Some(command) = next.take().or_else(|| commands.next()) else {
-                        break;
+                        return Ok(accepted);
                     };
                     let command = command.into();
                     self.note_arrival();

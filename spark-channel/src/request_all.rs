@@ -77,7 +77,9 @@ impl<M, R, C, E> SparkGenericModuleDispatcher<M, R, C, E> {
     /// with [`in_flight_max`](RequestAll::in_flight_max)); when one is answered the next
     /// is sent. To an idle module nothing need be sent: it answers one after the other on
     /// the caller's task, as it does a single [`request`](Self::request). They are accepted
-    /// in order; messages of other senders may come between them. The iterator is asked for a message when there is room for it, and must end.
+    /// in order; messages of other senders may come between them. The iterator is asked for
+    /// a message when there is room for it, and must end; what it has after its first end is
+    /// not asked for.
     ///
     /// The time limit, the module's default if none is set, holds for all of them together
     /// and runs from the first poll.
@@ -260,7 +262,6 @@ where
             }
             let message = next.expect("only a direct call takes it");
             if let Some(intake) = dispatcher.intake() {
-                let edge = edge.take();
                 match classified::offer(dispatcher, intake, message, *this.deadline, edge.as_ref())
                 {
                     Ok(call) => {
@@ -297,6 +298,7 @@ where
                 // Whoever promised more than there is has reserved in vain.
                 let more = || this.messages.next().map(Into::into);
                 let Some(message) = next.take().or_else(more) else {
+                    *this.stage = Progress::Sent;
                     break;
                 };
                 // The first has looked for a circle; one may have closed since.
@@ -394,7 +396,12 @@ where
         }
         let stage = Stage::NotAdmitted;
         let waited = this.waiting.take().is_some();
-        let unsent = usize::from(waited) + this.messages.count();
+        let left = match this.stage {
+            // An iterator that has ended may go on all the same when it is asked again.
+            Progress::Sent => 0,
+            _ => this.messages.count(),
+        };
+        let unsent = usize::from(waited) + left;
         for _ in 0..unsent {
             let refused = this
                 .dispatcher

@@ -224,6 +224,49 @@ async fn the_time_limit_holds_for_the_batch_as_a_whole() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_iterator_that_has_ended_is_not_asked_again() {
+    let gate = Gate::closed();
+    let dispatcher = spawn_module(gate.module()).dispatcher();
+    let (to_batch, messages) = std::sync::mpsc::sync_channel(2);
+    to_batch.send("a").expect("the receiver is there");
+
+    let batch = queued(dispatcher.request_all(messages.try_iter()).timeout(SECOND));
+    to_batch.send("late").expect("the receiver is there");
+    let answers = within(batch).await;
+
+    assert_eq!(answers.len(), 1);
+    assert_eq!(messages.try_recv(), Ok("late"));
+}
+
+/// Promises more than it has, and goes on after its end.
+struct Unsteady(Vec<Option<u64>>);
+
+impl Iterator for Unsteady {
+    type Item = u64;
+
+    fn next(&mut self) -> Option<u64> {
+        self.0.pop().flatten()
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (8, None)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_ends_where_its_iterator_ends_first() {
+    let module = module(Halves::default()).without_direct_calls().spawn();
+    let dispatcher = module.dispatcher();
+    let two = || Unsteady(vec![Some(6), None, Some(4), Some(2)]);
+
+    let answers = within(dispatcher.request_all(two())).await;
+    let accepted = within(dispatcher.command_all(two())).await;
+
+    assert_eq!(answers.len(), 2);
+    assert_eq!(accepted.expect("room"), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_batch_has_the_limits_of_a_request() {
     let gate = Gate::closed();
     let dispatcher = spawn_module(gate.module()).dispatcher();
