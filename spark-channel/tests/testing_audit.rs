@@ -1,10 +1,17 @@
 //! Tests fail when their modules panic, lose messages, or do not end.
 #![cfg(feature = "test-util")]
 
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
 use spark_channel::{
-    Overflow, PanicPolicy, Stop, module, spawn_module,
+    ModuleHandle, NativeHandler, Overflow, PanicPolicy, Stop, module, spawn_module,
     testing::{Audit, Driver, Expected, audited},
 };
+
+use tokio::time::sleep;
 
 use crate::support::{Gate, queued, within};
 
@@ -41,6 +48,54 @@ async fn an_audited_test_has_its_modules_stopped_and_its_result_passed_on() {
 
     assert_eq!(within(answer).await.expect("handled"), "a");
     assert_eq!(gate.log.lines(), ["a", "stopped"]);
+}
+
+/// Starts another module, which it keeps, behind a gate.
+struct Founder {
+    audit: Audit,
+    gate: Gate,
+    founded: Arc<Mutex<Option<ModuleHandle<String, String>>>>,
+}
+
+impl NativeHandler for Founder {
+    type Message = ();
+    type Response = ();
+    type Error = eyre::Report;
+
+    async fn handle_request(&mut self, (): ()) -> eyre::Result<()> {
+        self.gate.wait().await?;
+        let founded = spawn_module(Gate::opened().module());
+        self.audit.watch(&founded);
+        *self.founded.lock().expect("no panic under it") = Some(founded);
+        Ok(())
+    }
+
+    async fn handle_command(&mut self, (): ()) -> eyre::Result<()> {
+        self.handle_request(()).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_started_while_the_rest_ends_is_stopped_as_well() {
+    let (audit, gate) = (Audit::new(), Gate::closed());
+    let founded = Arc::default();
+    let founder = spawn_module(Founder {
+        audit: audit.clone(),
+        gate: gate.clone(),
+        founded: Arc::clone(&founded),
+    });
+    audit.watch(&founder);
+    founder.dispatcher().try_command(()).expect("room");
+    gate.entered().await;
+
+    let open = async {
+        sleep(Duration::from_secs(1)).await;
+        gate.open();
+    };
+    within(async { tokio::join!(audit.finish(), open) }).await;
+
+    let founded = founded.lock().expect("no panic under it").take();
+    assert!(founded.expect("it was started").is_finished());
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,7 @@
 //! What a test must not leave behind: panics nobody expected, messages that were lost.
 
 use std::{
+    collections::HashSet,
     fmt,
     future::Future,
     panic::Location,
@@ -232,8 +233,8 @@ impl Audit {
         lock(&self.books.findings).extend(found.map(|found| finding(&report.module, &found)));
     }
 
-    /// Tells every watched module to [drain](Stop::Drain), waits for it to end, for 5 s
-    /// in all by the runtime's clock, and looks.
+    /// Tells every watched module to [drain](Stop::Drain), those included that the others
+    /// still start, waits for them to end, for 5 s in all by the runtime's clock, and looks.
     ///
     /// # Panics
     ///
@@ -255,24 +256,34 @@ impl Audit {
 
     /// Stops what still runs, and looks.
     pub(super) async fn findings_at_the_end(&self) -> String {
-        let controls: Vec<_> = lock(&self.books.watched)
-            .iter()
-            .map(|watched| Arc::clone(&watched.control))
-            .collect();
-        for control in &controls {
-            if !control.has_ended() {
-                control.request_stop(Stop::Drain, control.shutdown_timeout);
+        let (mut told, mut deadline) = (HashSet::new(), None);
+        while self.stop_what_runs(&mut told) {
+            let deadline = *deadline.get_or_insert_with(|| Instant::now() + PATIENCE);
+            if Instant::now() >= deadline {
+                break;
             }
-        }
-        let running = || controls.iter().any(|control| !control.has_ended());
-        if running() {
-            let deadline = Instant::now() + PATIENCE;
-            while running() && Instant::now() < deadline {
-                sleep(BETWEEN_LOOKS).await;
-            }
+            sleep(BETWEEN_LOOKS).await;
         }
         self.books.closed.store(true, Ordering::Relaxed);
         self.books.findings()
+    }
+
+    /// Tells those modules to stop that run and were not `told` so, and notes their
+    /// addresses. Whether any runs.
+    fn stop_what_runs(&self, told: &mut HashSet<usize>) -> bool {
+        // Anew each time: a handler that has yet to end may start more of them.
+        let running: Vec<_> = {
+            let watched = lock(&self.books.watched);
+            let controls = watched.iter().map(|watched| &watched.control);
+            let running = controls.filter(|control| !control.has_ended());
+            running.cloned().collect()
+        };
+        for control in &running {
+            if told.insert(Arc::as_ptr(control).addr()) {
+                control.request_stop(Stop::Drain, control.shutdown_timeout);
+            }
+        }
+        !running.is_empty()
     }
 }
 
