@@ -12,6 +12,7 @@ use syn::{
     Type, Visibility, ext::IdentExt, parse_quote, spanned::Spanned,
 };
 
+pub(crate) use self::check::no_self;
 use self::settings::Settings;
 use crate::{
     class::Class,
@@ -176,7 +177,7 @@ pub(crate) fn read(method: &mut ImplItemFn) -> syn::Result<Option<Message>> {
     let kind = errors.keep(read_kind(&method.sig, &mut arguments, &settings));
     for argument in &arguments {
         errors.keep(check::owned(&argument.ty));
-        errors.keep(check::no_self(&argument.ty));
+        errors.keep(no_self(&argument.ty));
         if sender(&argument.ty).is_some() {
             errors.add(syn::Error::new_spanned(
                 &argument.ty,
@@ -305,7 +306,7 @@ fn read_items(
         return Err(syn::Error::new_spanned(ty, text));
     };
     check::owned(item)?;
-    check::no_self(ty)?;
+    no_self(ty)?;
     Ok(Items {
         field: last.field,
         sender: ty.clone(),

@@ -4,7 +4,7 @@ use proc_macro2::{Span, TokenStream};
 use quote::ToTokens;
 use syn::{
     Attribute, GenericArgument, GenericParam, Generics, Ident, ImplItem, Item, ItemImpl, Path,
-    PathArguments, Type, Visibility, parse_quote,
+    PathArguments, Type, Visibility, ext::IdentExt, parse_quote,
 };
 
 use crate::{
@@ -75,7 +75,10 @@ impl Module {
             }
         }
         let module = match (errors.into_result(), handler) {
-            (Ok(()), Some(handler)) => Ok(Self::new(arguments, handler, &block, messages, hooks)),
+            (Ok(()), Some(handler)) => {
+                let module = Self::new(arguments, handler, &block, messages, hooks);
+                message::no_self(&module.error).map(|()| module)
+            }
             (Err(error), _) => Err(error),
             (Ok(()), None) => unreachable!("a handler without a name is an error"),
         };
@@ -235,7 +238,7 @@ fn handler_name(self_ty: &Type) -> syn::Result<Ident> {
         Type::Path(path) if path.qself.is_none() => path.path.segments.last(),
         _ => None,
     };
-    named.map(|segment| segment.ident.clone()).ok_or_else(|| {
+    named.map(|segment| segment.ident.unraw()).ok_or_else(|| {
         syn::Error::new_spanned(
             self_ty,
             "a module's handler is a struct or an enum of this crate",

@@ -31,10 +31,12 @@ pub(crate) fn camel_case(name: &Ident) -> Ident {
                 .collect::<String>()
         })
         .collect();
-    // `Self` is the one word in this case that is no name.
     match camel.as_str() {
+        // The one word in this case that is no name.
         "Self" => derived(name, "Self_"),
-        camel => derived(name, camel),
+        camel if syn::parse_str::<Ident>(camel).is_ok() => derived(name, camel),
+        // `_2nd`, which is a name because of its underscore.
+        _ => derived(name, &name.unraw().to_string()),
     }
 }
 

@@ -2,7 +2,13 @@
 
 #![cfg(all(feature = "macros", feature = "test-util"))]
 
-use std::{collections::BTreeMap, fmt::Display, num::NonZeroU64, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt::Display,
+    num::NonZeroU64,
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
+};
 
 use spark_channel::{
     NativeHandler, ReplyStream, ReplyStreamSender, SparkChannelError, Stage, Stop, module,
@@ -340,6 +346,53 @@ async fn an_answer_may_use_the_mock_it_belongs_to() {
     });
     assert_eq!(stock.count("tea".into()).await, Ok(1));
     assert_eq!(stock.count("tea".into()).await, Ok(2));
+}
+
+#[test]
+fn an_answer_that_panics_is_kept() {
+    let stock = StockMock::new();
+    stock.on_count(|item| {
+        assert!(item != "rum", "no rum");
+        Ok(1)
+    });
+    let count = |item: &str| tokio_test::block_on(stock.count(item.into()));
+
+    assert!(catch_unwind(AssertUnwindSafe(|| count("rum"))).is_err());
+
+    assert_eq!(count("tea"), Ok(1));
+}
+
+#[test]
+fn threads_that_share_a_mock_are_all_answered_as_programmed() {
+    const CALLS: u64 = 2_000;
+    let stock = StockMock::new();
+    let mut count = 0;
+    stock
+        .on_count(move |_| {
+            std::thread::yield_now();
+            count += 1;
+            Ok(count)
+        })
+        .on_restock(|_, _| Err(SparkChannelError::Full));
+    let threads: Vec<_> = (0..2)
+        .map(|_| {
+            let stock = stock.clone();
+            std::thread::spawn(move || {
+                for _ in 0..CALLS {
+                    let asked = tokio_test::block_on(stock.count("tea".into()));
+                    assert!(asked.is_ok());
+                    let told = tokio_test::block_on(stock.restock("tea".into(), 1));
+                    assert!(told.is_err());
+                }
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().expect("every call is answered");
+    }
+    assert_eq!(stock.count_calls().len() as u64, 2 * CALLS);
+    let last = tokio_test::block_on(stock.count("tea".into()));
+    assert_eq!(last, Ok(2 * CALLS + 1));
 }
 
 // --- generics, names, visibility

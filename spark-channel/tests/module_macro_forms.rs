@@ -268,6 +268,29 @@ async fn conditions_hold_for_all_that_is_made_and_an_alias_says_what_the_error_i
     within(spawn_module(Nothing).shutdown(Stop::Drain)).await;
 }
 
+/// Spelled as only some names have to be.
+struct r#Odd;
+
+#[module(mock)]
+impl r#Odd {
+    #[request]
+    async fn _2nd(&self) -> core::result::Result<u8, Failure> {
+        Ok(2)
+    }
+
+    #[command]
+    async fn __(&self) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_name_a_method_may_have_makes_a_message() {
+    let odd = OddClient::from(spawn_module(Odd).dispatcher());
+    let accepted = within(odd.dispatcher().command(OddMessage::__)).await;
+    assert!(accepted.is_ok());
+    let second = within(odd.dispatcher().request(OddMessage::_2nd)).await;
+    assert!(matches!(second, Ok(OddResponse::_2nd(2))));
+}
+
 /// A visible handler whose methods are not.
 #[derive(Debug)]
 pub struct Visible;

@@ -150,12 +150,12 @@ fn owned_arguments(arguments: &PathArguments) -> syn::Result<()> {
         })
 }
 
-pub(super) fn no_self(ty: &Type) -> syn::Result<()> {
+pub(crate) fn no_self(ty: &Type) -> syn::Result<()> {
     match find(ty.to_token_stream(), "Self") {
         None => Ok(()),
         Some(ident) => Err(syn::Error::new(
             ident.span(),
-            "this type goes into an enum, where `Self` is another one: write the name",
+            "this type goes into other items, where `Self` is another one: write the name",
         )),
     }
 }
