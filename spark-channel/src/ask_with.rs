@@ -124,7 +124,8 @@ impl<Make, T, F, M, R, C, E> AskWith<'_, Make, T, F, M, R, C, E> {
     /// Gives up at `deadline` at the latest: whichever is earlier of it and the limit the
     /// call has anyway.
     pub fn at_most(mut self, deadline: Instant) -> Self {
-        self.at_most = Some(Moment::from_instant(deadline));
+        let deadline = Moment::from_instant(deadline);
+        self.at_most = earlier(self.at_most, Some(deadline));
         self
     }
 }

@@ -179,15 +179,15 @@ impl<'a, M, R, C, E> Request<'a, M, R, C, E> {
     /// Gives up `timeout` after the first poll, instead of the module's default.
     ///
     /// Inside of a handler the deadline of the request being handled still
-    /// holds, if it is earlier. Timeouts of a second or more may be late by up to
-    /// 20 ms; none is early by more than 15 µs. A request already sent by
+    /// holds, if it is earlier; and so does [`at_most`](Self::at_most). Timeouts of a second
+    /// or more may be late by up to 20 ms; none is early by more than 15 µs. A request already sent by
     /// [`try_request`](SparkGenericModuleDispatcher::try_request) gives up `timeout`
     /// from now; the deadline that travels with it stays what it was.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.limit = Limit::Timeout(timeout.into());
         if self.reply.is_some() {
             let clock = clock_of(self.dispatcher.control());
-            self.deadline = Some(clock.deadline_in(timeout.into()));
+            self.bound_sent(clock.deadline_in(timeout.into()));
         }
         self
     }
@@ -199,7 +199,7 @@ impl<'a, M, R, C, E> Request<'a, M, R, C, E> {
         let deadline = Moment::from_instant(deadline);
         self.limit = Limit::Deadline(deadline);
         if self.reply.is_some() {
-            self.deadline = Some(deadline);
+            self.bound_sent(deadline);
         }
         self
     }
@@ -211,11 +211,17 @@ impl<'a, M, R, C, E> Request<'a, M, R, C, E> {
     /// they do not know. As [`timeout`](Self::timeout) otherwise.
     pub fn at_most(mut self, deadline: Instant) -> Self {
         let deadline = Moment::from_instant(deadline);
-        self.at_most = Some(deadline);
+        self.at_most = earlier(self.at_most, Some(deadline));
         if self.reply.is_some() {
             self.deadline = earlier(self.deadline, Some(deadline));
         }
         self
+    }
+
+    /// Gives up on what has been sent at `deadline`, or when it would have to anyway.
+    fn bound_sent(&mut self, deadline: Moment) {
+        let bound = earlier(self.at_most, Caller::of().inherited);
+        self.deadline = earlier(bound, Some(deadline));
     }
 }
 

@@ -144,7 +144,8 @@ impl<I, M, R, C, E> RequestAll<'_, I, M, R, C, E> {
     /// Gives up at `deadline` at the latest; see
     /// [`Request::at_most`](crate::Request::at_most).
     pub fn at_most(mut self, deadline: Instant) -> Self {
-        self.at_most = Some(Moment::from_instant(deadline));
+        let deadline = Moment::from_instant(deadline);
+        self.at_most = earlier(self.at_most, Some(deadline));
         self
     }
 

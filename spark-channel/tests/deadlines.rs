@@ -7,8 +7,8 @@ use std::{
 };
 
 use spark_channel::{
-    ModuleHandle, NativeHandler, Request, SparkChannelError, SparkGenericModuleDispatcher, Stage,
-    Stop, current, module, run_module_server, spawn_module,
+    ModuleHandle, NativeHandler, Reply, Request, SparkChannelError, SparkGenericModuleDispatcher,
+    Stage, Stop, current, module, run_module_server, spawn_module,
 };
 use tokio::{
     sync::{Notify, mpsc, oneshot},
@@ -153,6 +153,54 @@ async fn a_nested_request_has_the_smaller_of_its_own_and_the_inherited_deadline(
     assert!(about(3_000).contains(&own_is_earlier));
     assert!(about(2_000).contains(&default_is_later));
     assert!(about(7_000).contains(&default_is_earlier));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_nested_request_that_is_sent_at_once_keeps_the_inherited_deadline() {
+    let (outer, inner) = (spawn_module(Runner), spawn_module(Runner));
+    let ask = async |limit: fn(Asked<'_>) -> Asked<'_>| {
+        let (outer, inner) = (outer.dispatcher(), inner.dispatcher());
+        let (gave_up, at) = oneshot::channel();
+        let start = Instant::now();
+        let work = job(async move {
+            let nested = inner.try_request(forever()).map_err(|one| one.reason)?;
+            let nested = reason(limit(nested).await);
+            let _ = gave_up.send((nested, start.elapsed().as_secs()));
+            Ok(0)
+        });
+        let asked = outer.request(work).timeout(2 * SECOND);
+        assert_eq!(reason(within(asked).await), RUNNING);
+        within(at).await.expect("given up")
+    };
+
+    let timeout = ask(|asked| asked.timeout(9 * SECOND)).await;
+    let deadline = ask(|asked| asked.deadline(Instant::now() + 9 * SECOND)).await;
+
+    assert_eq!(timeout, (RUNNING, 2));
+    // The first one is still being handled.
+    assert_eq!(deadline, (QUEUED, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_earliest_of_the_bounds_of_a_request_holds_in_whatever_order_they_are_given() {
+    let gate = Gate::closed();
+    let dispatcher = spawn_module(gate.module()).dispatcher();
+    let held = queued(dispatcher.request("held"));
+    let start = Instant::now();
+    let (soon, late) = (start + SECOND, start + 9 * SECOND);
+
+    let sent = dispatcher.try_request("sent").expect("room");
+    let sent = sent.at_most(soon).timeout(9 * SECOND);
+    let (one, all) = (dispatcher.request("one"), dispatcher.request_all(["all"]));
+    let one = one.at_most(soon).at_most(late);
+    let all = all.at_most(soon).at_most(late);
+    let with = dispatcher.ask_with(|_: Reply<()>| "with".to_owned());
+    let with = with.at_most(soon).at_most(late);
+    let (sent, one, all, with) = within(async { tokio::join!(sent, one, all, with) }).await;
+
+    assert!(sent.is_err() && one.is_err() && all[0].is_err() && with.is_err());
+    assert_eq!(start.elapsed().as_secs(), 1);
+    drop(held);
 }
 
 #[tokio::test(start_paused = true)]
