@@ -101,11 +101,13 @@ impl Module {
         let name = |given: Option<Ident>, kind| {
             given.unwrap_or_else(|| derived(&handler, &format!("{handler}{kind}")))
         };
+        let client = name(arguments.client, "Client");
         let names = Names {
             message: name(arguments.message, "Message"),
             response: name(arguments.response, "Response"),
-            client: name(arguments.client, "Client"),
-            replies: name(None, "Replies"),
+            // No argument names it, so it has its name from what each block has one of.
+            replies: derived(&client, &format!("{}Replies", client.unraw())),
+            client,
             api: name(arguments.api, "Api"),
             mock: arguments.mock.map(|mock| match mock {
                 Mock::ByDefault => name(None, "Mock"),

@@ -291,6 +291,36 @@ async fn every_name_a_method_may_have_makes_a_message() {
     assert!(matches!(second, Ok(OddResponse::_2nd(2))));
 }
 
+/// What the blocks of one type make has names of its own each, and so has this.
+#[derive(Debug)]
+pub struct BarrelReplies;
+
+struct Barrel<T>(T);
+
+#[module]
+impl Barrel<u8> {
+    #[request]
+    async fn litres(&self) -> u8 {
+        self.0
+    }
+}
+
+#[module(message = Ask, response = Answer, client = Cooper, api = Cooperage)]
+impl Barrel<bool> {
+    #[request]
+    async fn is_full(&self) -> bool {
+        self.0
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_type_may_be_several_modules() {
+    let litres = BarrelClient::from(spawn_module(Barrel(7)).dispatcher());
+    let cooper = Cooper::from(spawn_module(Barrel(true)).dispatcher());
+    assert_eq!(within(litres.litres()).await.expect("answered"), 7);
+    assert!(within(cooper.is_full()).await.expect("answered"));
+}
+
 /// A visible handler whose methods are not.
 #[derive(Debug)]
 pub struct Visible;
