@@ -74,6 +74,8 @@ struct Wait {
     handled_by: Option<SlotId>,
     /// Why it is in vain.
     refusal: Option<SparkChannelError>,
+    /// Whether that was told to the log, for a module that is only warned.
+    is_warned: bool,
     /// Who is to be told so.
     waker: Option<Waker>,
 }
@@ -170,9 +172,18 @@ fn wait(
     if edge.from.deadlocks == Deadlocks::Error {
         return Err(SparkChannelError::WouldDeadlock { path });
     }
-    let path = SparkChannelError::WouldDeadlock { path }.to_string();
-    tracing::warn!(module = &*edge.from.name, "{path}");
+    warn(&edge.from, number, path);
     Ok(Some(edge))
+}
+
+/// Says, once for each wait, that it would deadlock.
+#[cold]
+fn warn(asker: &Control, number: u64, path: Path) {
+    let tell = |wait: &mut Wait| !std::mem::replace(&mut wait.is_warned, true);
+    if asker.waits.with(number, tell) == Some(true) {
+        let text = SparkChannelError::WouldDeadlock { path }.to_string();
+        tracing::warn!(module = &*asker.name, "{text}");
+    }
 }
 
 fn slot_id(slot: &Slot) -> SlotId {
@@ -303,6 +314,7 @@ impl Waits {
             asker,
             handled_by: None,
             refusal: None,
+            is_warned: false,
             waker: None,
         });
         self.any.store(true, Ordering::Release);

@@ -297,11 +297,14 @@ async fn a_request_whose_deadline_has_passed_never_runs() {
     tokio::time::advance(Duration::from_secs(1)).await;
 
     let error = reason(within(dispatcher.request(1_u64).deadline(passed)).await);
+    let batch = within(dispatcher.request_all([2_u64, 3]).deadline(passed)).await;
 
     let stage = Stage::Queued;
     assert_eq!(error, SparkChannelError::TimedOut { stage });
+    let errors: Vec<_> = batch.into_iter().map(reason).collect();
+    assert!(errors.iter().all(SparkChannelError::never_started));
     let stats = within(module.shutdown(Stop::Drain)).await.stats;
-    assert_eq!((stats.handled, stats.expired), (0, 1));
+    assert_eq!((stats.handled, stats.expired), (0, 3));
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,7 +8,7 @@ use std::{
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::Poll,
 };
@@ -150,6 +150,36 @@ async fn a_stop_loses_no_answer_of_a_call_it_races_with() {
         }
         assert_eq!(report.stats.handled, answered, "{stop:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_of_a_batch_stay_in_order_though_the_module_is_idle_in_between() {
+    const MESSAGES: u64 = 200;
+    let module = spawn_module(Runner);
+    let dispatcher = module.dispatcher();
+    let handled = Arc::new(AtomicU64::new(0));
+    let messages = (0..MESSAGES).map(|number| {
+        // Until the module has come to rest, most likely.
+        for spins in 0..100_000 {
+            if spins > 100 && handled.load(Ordering::Acquire) == number {
+                break;
+            }
+            std::thread::yield_now();
+        }
+        let handled = Arc::clone(&handled);
+        job(async move {
+            if number % 2 == 0 {
+                yield_now().await;
+            }
+            handled.fetch_add(1, Ordering::Release);
+            Ok(number)
+        })
+    });
+
+    let answers = within(dispatcher.request_all(messages)).await;
+
+    let answers: Vec<_> = answers.into_iter().map(|a| a.expect("answered")).collect();
+    assert_eq!(answers, (0..MESSAGES).collect::<Vec<_>>());
 }
 
 // === impl Watchful ===

@@ -6,9 +6,10 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
-use spark_channel::{ModuleTasks, Reply, Stop, module};
+use spark_channel::{Access, Deadlocks, ModuleTasks, Reply, Stop, module};
 use tracing::{
     Event, Instrument, Level, Metadata, Subscriber,
     field::{Field, Visit},
@@ -16,9 +17,13 @@ use tracing::{
     span::{Attributes, Id, Record},
 };
 
-use crate::support::{Runner, job, within};
+use crate::support::{Gate, Runner, job, queued, within};
 
+#[path = "support/reading.rs"]
+mod reading;
 mod support;
+
+const SECOND: Duration = Duration::from_secs(1);
 
 /// Writes down every span with the spans it stands in, outermost first.
 #[derive(Clone)]
@@ -160,6 +165,48 @@ async fn a_request_is_a_child_of_the_callers_span_across_modules() {
     assert_eq!(of_caller, expected);
     let innermost = "caller > request(first) > request(second) | INFO: innermost";
     assert_eq!(recorder.events(), [innermost]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_circle_that_is_only_warned_of_is_warned_of_once() {
+    let recorder = Recorder::new(Level::WARN);
+    let _recording = tracing::subscriber::set_default(recorder.clone());
+    let module = module(Runner).name("a").deadlocks(Deadlocks::Warn).spawn();
+    let (dispatcher, own) = (module.dispatcher(), module.dispatcher());
+
+    let asking = job(async move { own.request(job(async { Ok(1) })).await });
+    let asked = within(dispatcher.request(asking).timeout(SECOND)).await;
+
+    assert!(asked.is_err());
+    let warning = " | WARN: request would deadlock: a → a(a)";
+    assert_eq!(recorder.events(), [warning]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_circle_that_closes_later_is_warned_of_as_well() {
+    let recorder = Recorder::new(Level::WARN);
+    let _recording = tracing::subscriber::set_default(recorder.clone());
+    let module = reading::subject().deadlocks(Deadlocks::Warn).spawn();
+    let dispatcher = module.dispatcher();
+    let (own, gate) = (module.dispatcher(), Gate::opened());
+    let nested = gate.clone();
+    let asking = reading::doing(Access::Read, async move {
+        own.request(reading::read(&nested, "nested")).await
+    });
+
+    // The module has not seen the write when the read asks.
+    let asked = queued(dispatcher.request(asking).timeout(SECOND));
+    let write = queued(dispatcher.request(reading::write(&gate, "write")));
+    for _ in 0..3 {
+        let read = queued(dispatcher.request(reading::read(&gate, "behind")));
+        reading::settle().await;
+        drop(read);
+    }
+
+    assert!(within(asked).await.is_err());
+    within(write).await.expect("the read has given up");
+    let warning = " | WARN: request would deadlock: subject → subject(subject)";
+    assert_eq!(recorder.events(), [warning]);
 }
 
 #[tokio::test]

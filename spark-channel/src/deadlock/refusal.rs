@@ -8,7 +8,7 @@
 
 use std::{collections::HashSet, sync::Arc, task::Waker};
 
-use super::{Edge, Path, SlotId, Step, Wait, slot_id, way_to};
+use super::{Edge, Path, SlotId, Step, Wait, slot_id, warn, way_to};
 use crate::{
     Deadlocks, SparkChannelError,
     control::{Control, Slot},
@@ -115,15 +115,17 @@ impl Found {
             && self.asker().waits.with(self.number, waits) == Some(true)
     }
 
-    /// Refuses it, unless its module does not want to know.
+    /// Refuses it, or warns, if its module wants no more.
     fn refuse(&self, reason: impl Fn(Path) -> SparkChannelError) -> bool {
         let asker = self.asker();
-        if asker.deadlocks != Deadlocks::Error {
-            return false;
-        }
         // From the asker to the callee, and along the way it was found.
         let names = self.steps.iter().map(|step| &step.module.name);
-        let reason = reason([&asker.name].into_iter().chain(names).cloned().collect());
+        let path = [&asker.name].into_iter().chain(names).cloned().collect();
+        if asker.deadlocks != Deadlocks::Error {
+            warn(asker, self.number, path);
+            return false;
+        }
+        let reason = reason(path);
         let waker = asker.waits.with(self.number, |wait| {
             wait.refusal = Some(reason);
             wait.waker.take()
