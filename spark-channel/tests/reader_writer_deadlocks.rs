@@ -471,6 +471,28 @@ async fn requests_made_together_are_refused_one_by_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_write_that_comes_before_a_batch_of_a_read_would_deadlock_it() {
+    for capacity in [1, 2, 8] {
+        let module = subject().capacity(capacity).spawn();
+        let (dispatcher, own) = (module.dispatcher(), module.dispatcher());
+        // The module has not seen the write when the read asks, and the mailbox may be full.
+        let asking = doing(Access::Read, async move {
+            let messages = [Access::Read, Access::Read].map(answer);
+            let answers = own.request_all(messages).await.into_iter();
+            let refused = answers.filter_map(|answer| answer.err().map(|e| reason::<()>(Err(e))));
+            Ok(refused.filter(is_deadlock).count().to_string())
+        });
+        let asking = queued(dispatcher.request(asking));
+        let writing = write(&Gate::opened(), "write");
+        let writing = queued(dispatcher.request(writing));
+
+        let (asked, wrote) = within(async { tokio::join!(asking, writing) }).await;
+        assert_eq!(asked.unwrap(), "2", "{capacity}");
+        assert_eq!(wrote.unwrap(), "write");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_read_that_has_ended_no_longer_waits_for_what_it_gave_to_a_task() {
     let [a, b] = ["a", "b"].map(|name| subject().name(name).spawn());
     let (gate, to_b) = (Gate::closed(), b.dispatcher());
