@@ -11,8 +11,8 @@ use std::{collections::BTreeSet, iter::once, time::Duration};
 use proc_macro2::{TokenStream, TokenTree};
 use quote::{ToTokens, quote};
 use syn::{
-    Attribute, File, GenericParam, Generics, Ident, Item, Type, Visibility, WherePredicate,
-    parse_quote,
+    Attribute, File, GenericParam, Generics, Ident, Item, Token, Type, TypeParamBound, Visibility,
+    WherePredicate, parse_quote, punctuated::Punctuated,
 };
 
 use crate::{
@@ -220,6 +220,12 @@ fn used(generics: &Generics, tokens: impl IntoIterator<Item = TokenStream>) -> G
         idents(tokens, &mut named);
         all.intersection(&named).all(|name| kept.contains(name))
     };
+    let without_others = |bounds: &Bounds| -> Bounds {
+        let bounds = bounds.iter().cloned();
+        bounds
+            .filter(|bound| speaks_of_kept(bound.to_token_stream()))
+            .collect()
+    };
     let mut used = Generics::default();
     for parameter in &generics.params {
         if !kept.contains(&name_of(parameter)) {
@@ -227,11 +233,7 @@ fn used(generics: &Generics, tokens: impl IntoIterator<Item = TokenStream>) -> G
         }
         let mut parameter = parameter.clone();
         if let GenericParam::Type(ty) = &mut parameter {
-            let bounds = std::mem::take(&mut ty.bounds);
-            ty.bounds = bounds
-                .into_iter()
-                .filter(|bound| speaks_of_kept(bound.to_token_stream()))
-                .collect();
+            ty.bounds = without_others(&ty.bounds);
         }
         used.params.push(parameter);
     }
@@ -239,16 +241,24 @@ fn used(generics: &Generics, tokens: impl IntoIterator<Item = TokenStream>) -> G
         return used;
     }
     if let Some(clause) = &generics.where_clause {
-        let about_kept = |predicate: &&WherePredicate| {
+        let about_kept = |predicate: &WherePredicate| {
             let mut named = BTreeSet::new();
             idents(predicate.to_token_stream(), &mut named);
             !named.is_disjoint(&kept) && speaks_of_kept(predicate.to_token_stream())
         };
-        let predicates = clause.predicates.iter().filter(about_kept).cloned();
+        let predicates = clause.predicates.iter().cloned().map(|mut predicate| {
+            if let WherePredicate::Type(about) = &mut predicate {
+                about.bounds = without_others(&about.bounds);
+            }
+            predicate
+        });
+        let predicates = predicates.filter(about_kept);
         used.make_where_clause().predicates.extend(predicates);
     }
     used
 }
+
+type Bounds = Punctuated<TypeParamBound, Token![+]>;
 
 fn name_of(parameter: &GenericParam) -> String {
     match parameter {

@@ -130,6 +130,44 @@ async fn messages_are_sorted_as_their_attributes_say() {
     assert_eq!((stats.rejected, stats.accounted()), (1, 16));
 }
 
+struct Ledger(Gate);
+
+#[module]
+impl Ledger {
+    #[command]
+    async fn open(&mut self) -> eyre::Result<()> {
+        self.0.wait().await
+    }
+
+    #[command(class = BULK, conflate = item)]
+    async fn count(&mut self, item: u32) {
+        self.0.log.push(format!("count {item}"));
+    }
+
+    #[command(class = BULK, conflate = item)]
+    async fn price(&mut self, item: u32) {
+        self.0.log.push(format!("price {item}"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn commands_of_one_class_and_with_equal_keys_replace_only_their_own_kind() {
+    let gate = Gate::closed();
+    let handle = module(Ledger(gate.clone())).spawn();
+    let ledger = LedgerClient::from(handle.dispatcher());
+    within(ledger.open()).await.expect("accepted");
+    gate.entered().await;
+
+    within(ledger.count(1)).await.expect("accepted");
+    within(ledger.price(1)).await.expect("accepted");
+    within(ledger.count(1)).await.expect("accepted");
+    gate.open();
+
+    let stats = within(handle.shutdown(Stop::Drain)).await.stats;
+    assert_eq!(gate.log.lines(), ["count 1", "price 1"]);
+    assert_eq!(stats.conflated, 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn so_are_those_of_pools_and_supervised_children() {
     for supervised in [false, true] {

@@ -347,6 +347,32 @@ where
     }
 }
 
+/// Bounds that speak of parameters which its messages do not have.
+struct Scale<K, V>(Vec<(K, V)>);
+
+#[module(mock)]
+impl<K, V> Scale<K, V>
+where
+    K: Into<V> + Clone + Send + Sync + 'static,
+    V: Default + Send + Sync + 'static,
+{
+    #[request]
+    async fn weigh(&mut self, thing: K) -> usize {
+        self.0.push((thing.clone(), thing.into()));
+        self.0.len()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_made_has_only_the_parameters_it_names() {
+    let scale = spawn_module(Scale::<u8, u64>(Vec::new()));
+    let scale: ScaleClient<u8> = scale.dispatcher().into();
+    assert_eq!(within(scale.weigh(1)).await.expect("answered"), 1);
+    let mock = ScaleMock::<u8>::new();
+    mock.on_weigh(|thing| Ok(thing.into()));
+    assert_eq!(ScaleApi::weigh(&mock, 7).await.expect("answered"), 7);
+}
+
 #[tokio::test(start_paused = true)]
 async fn messages_derive_what_they_are_told_to() {
     let visible = pool(2, || Visible).broadcast().spawn();

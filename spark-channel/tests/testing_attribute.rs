@@ -4,10 +4,14 @@
 use std::{num::NonZeroUsize, time::Duration};
 
 use spark_channel::{
-    ModuleTasks, NativeHandler, PanicPolicy, Reply, SparkChannelError, Stop, module, spawn_module,
+    ModuleTasks, NativeHandler, Overflow, PanicPolicy, Reply, SparkChannelError, Stop, module,
+    spawn_module,
     testing::{Audit, Driver, Expected, Probe},
 };
-use tokio::time::{Instant, sleep};
+use tokio::{
+    runtime::Builder,
+    time::{Instant, sleep},
+};
 
 use crate::support::{Gate, queued, within};
 
@@ -86,7 +90,13 @@ async fn modules_started_on_any_thread_are_seen() {
     assert_eq!(within(started).await.expect("no panic").stats.panics, 1);
 }
 
-#[spark_channel::testing::test(panics = 2, dead_letters = 2, interrupted = 1, unanswered = 1)]
+#[spark_channel::testing::test(
+    panics = 2,
+    dead_letters = 2,
+    interrupted = 1,
+    dropped = 1,
+    unanswered = 1
+)]
 async fn what_is_expected_of_all_modules_passes() {
     let gate = Gate::closed();
     let module = spawn_module(gate.module());
@@ -104,6 +114,30 @@ async fn what_is_expected_of_all_modules_passes() {
     lazy.try_command(Ask::Panic).expect("room");
     let dropped = within(lazy.ask_with(Ask::Drop)).await;
     assert_eq!(support::reason(dropped), SparkChannelError::ReplyDropped);
+
+    let gate = Gate::closed();
+    let full = spark_channel::module(gate.module()).capacity(1);
+    let full = full.overflow(Overflow::DropOldest).spawn();
+    let dispatcher = full.dispatcher();
+    dispatcher.try_command("held").expect("room");
+    gate.entered().await;
+    dispatcher.try_command("dropped").expect("room");
+    dispatcher.try_command("waits").expect("room");
+    gate.open();
+}
+
+#[spark_channel::testing::test(panics = 1)]
+#[should_panic(expected = "module `Gated`: aborted with all it had accepted")]
+async fn what_is_expected_of_all_modules_excuses_none_that_is_aborted() {
+    let panicking = spawn_module(Gate::opened().module()).dispatcher();
+    assert!(within(panicking.request("panic")).await.is_err());
+    let other = Builder::new_current_thread().build();
+    let other = other.expect("it starts");
+    {
+        let _entered = other.enter();
+        drop(spawn_module(Gate::opened().module()));
+    }
+    other.shutdown_background();
 }
 
 #[spark_channel::testing::test(panics = 1)]

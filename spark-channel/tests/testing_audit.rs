@@ -13,7 +13,7 @@ use spark_channel::{
 
 use tokio::time::sleep;
 
-use crate::support::{Gate, queued, within};
+use crate::support::{Gate, Runner, job, queued, within};
 
 mod support;
 
@@ -244,4 +244,25 @@ fn a_module_that_was_aborted_fails_the_test() {
     });
 
     runtime().block_on(audit.finish());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[should_panic(expected = "module `Runner`: did not respond to its stop")]
+async fn a_module_that_blocked_its_thread_fails_the_test() {
+    let audit = Audit::new();
+    let module = spawn_module(Runner);
+    let (release, blocked) = std::sync::mpsc::sync_channel::<()>(1);
+    let (entered, entering) = tokio::sync::oneshot::channel();
+    let blocking = job(async move {
+        let _ = entered.send(());
+        let _ = blocked.recv();
+        Ok(0)
+    });
+    assert!(module.dispatcher().try_command(blocking).is_ok());
+    within(entering).await.expect("it has begun");
+
+    audit.check(&within(module.shutdown_within(Stop::Now, Duration::ZERO)).await);
+    drop(release);
+
+    audit.finish().await;
 }
