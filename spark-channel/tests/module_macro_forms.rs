@@ -7,7 +7,7 @@
     reason = "the contrary of `unreachable_pub`"
 )]
 
-use std::{fmt::Debug, io};
+use std::{fmt::Debug, io, sync::Arc};
 
 use spark_channel::{SparkChannelError, Stop, module, pool, spawn_module, testing::Driver};
 
@@ -174,6 +174,28 @@ async fn a_module_may_be_local_to_a_function() {
 
     let local = LocalClient::from(spawn_module(Local(7)).dispatcher());
     assert_eq!(within(local.value()).await.expect("answered"), 7);
+}
+
+struct Measures;
+
+#[module(mock)]
+impl Measures {
+    /// A lifetime that the trait and the mock each have to find for themselves.
+    #[request]
+    async fn measure(&self) -> Arc<dyn Fn(&str) -> usize + Send + Sync> {
+        Arc::new(str::len)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reply_may_be_a_function() {
+    let measures = MeasuresClient::from(spawn_module(Measures).dispatcher());
+    let measure = within(measures.measure()).await.expect("answered");
+    assert_eq!(measure("four"), 4);
+    let mock = MeasuresMock::new();
+    mock.on_measure(|| Ok(Arc::new(|_| 7)));
+    let measure = MeasuresApi::measure(&mock).await.expect("answered");
+    assert_eq!(measure("four"), 7);
 }
 
 /// What most of a crate's functions return.

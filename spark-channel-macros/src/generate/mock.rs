@@ -60,6 +60,10 @@ pub(super) fn items(context: &Context<'_>) -> TokenStream {
         }
 
         #deprecated
+        #[allow(
+            refining_impl_trait,
+            reason = "of a reply like `dyn Fn(&str)` it takes each lifetime for another one"
+        )]
         impl #parameters #api #arguments for #name #arguments #clause {
             #(#methods)*
         }
