@@ -100,6 +100,22 @@ async fn a_module_that_calls_itself_is_told_so() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whom_a_module_calls_is_told_that_it_waits() {
+    let a = module(Runner).name("a").spawn();
+    let b = module(Runner).name("b").spawn();
+    let (to_a, mut service) = (a.dispatcher(), b.dispatcher().service());
+    let asked = job(async move {
+        let back = job(async move { to_a.request(nothing()).await });
+        service.ready().await?.call(back).await
+    });
+
+    let failed = within(a.dispatcher().request(asked)).await;
+
+    let text = reason(failed).to_string();
+    assert_eq!(text, "request would deadlock: b → a → b");
+}
+
+#[tokio::test(start_paused = true)]
 async fn where_nobody_looks_for_circles_a_module_does_not_wait_for_a_place_of_its_own() {
     let handle = module(Runner).deadlocks(Deadlocks::Off).capacity(1).spawn();
     let dispatcher = handle.dispatcher();
