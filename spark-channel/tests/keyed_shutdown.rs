@@ -215,6 +215,24 @@ async fn a_module_that_does_not_stop_is_cut_off_at_the_deadline_of_a_drain() {
     assert!(report.deadline_passed);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_passivation_that_is_cut_short_makes_room_and_is_in_the_report() {
+    let mut world = World::new();
+    world.stopping = Gate::closed();
+    let grains = world.grains().live_max(1).shutdown_timeout(SECOND).spawn();
+    let dispatcher = grains.dispatcher();
+    ask(&dispatcher, "a").await;
+    let start = Instant::now();
+
+    assert_eq!(ask(&dispatcher, "b").await, 1);
+    assert!(start.elapsed() < SECOND + SECOND / 100);
+    world.stopping.open();
+
+    let report = within(grains.shutdown(Stop::Drain)).await.report;
+    assert!(report.deadline_passed);
+    assert_eq!(report.stats.accounted(), 2);
+}
+
 #[tokio::test]
 async fn a_shutdown_message_keeps_its_place() {
     let world = World::new();
