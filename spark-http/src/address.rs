@@ -1,6 +1,10 @@
 //! Where one end of a connection is.
 
-use std::{fmt, net::SocketAddr};
+use std::{
+    fmt,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 /// Where a server listens, or a client is.
 ///
@@ -16,6 +20,8 @@ use std::{fmt, net::SocketAddr};
 pub enum Address {
     /// An IP address and a port.
     Tcp(SocketAddr),
+    /// A Unix socket, with its path unless it has none, as clients usually do.
+    Unix(Option<PathBuf>),
 }
 
 // === impl Address ===
@@ -26,6 +32,16 @@ impl Address {
     pub fn as_socket_addr(&self) -> Option<SocketAddr> {
         match self {
             Self::Tcp(address) => Some(*address),
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// The path of the Unix socket, if it is one that has a path.
+    #[must_use]
+    pub fn as_path(&self) -> Option<&Path> {
+        match self {
+            Self::Tcp(_) => None,
+            Self::Unix(path) => path.as_deref(),
         }
     }
 }
@@ -34,6 +50,8 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => address.fmt(f),
+            Self::Unix(Some(path)) => write!(f, "unix:{}", path.display()),
+            Self::Unix(None) => f.write_str("unix:"),
         }
     }
 }

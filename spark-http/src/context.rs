@@ -6,6 +6,8 @@ use http::{Extensions, HeaderMap, HeaderValue, Method, Uri, request::Parts};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
+#[cfg(feature = "tls")]
+use crate::ClientCertificate;
 use crate::{Address, ErrorAnswer, PathParameters, params};
 
 /// What is known of a request beside its body.
@@ -125,6 +127,13 @@ impl Context {
     #[must_use]
     pub fn peer(&self) -> Option<&Address> {
         self.extensions().get().map(|PeerAddr(address)| address)
+    }
+
+    /// The client's verified certificate, if it had to show one.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn client_certificate(&self) -> Option<&ClientCertificate> {
+        self.extensions().get()
     }
 
     /// The value of the answer's `x-request-id`: the client's own if it sent a

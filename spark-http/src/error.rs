@@ -3,6 +3,7 @@
 //! | status | when |
 //! |---|---|
 //! | 400 | bad name, bad parameter, bad body, none or several `Host`, invalid UTF-8 for a text codec, a body cut in the middle |
+//! | 403 | a client's certificate without an allowed name |
 //! | 404 | no such handler |
 //! | 405 | not the method of the route, with `Allow` |
 //! | 408 | the client is too slow |
@@ -211,6 +212,17 @@ impl ErrorAnswer {
 
     pub(crate) fn bad_request() -> Self {
         Self::new(StatusCode::BAD_REQUEST, "not an HTTP request").closing()
+    }
+
+    #[cfg(feature = "tls")]
+    pub(crate) fn plain_on_tls() -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "only TLS is spoken on this port").closing()
+    }
+
+    #[cfg(feature = "tls")]
+    pub(crate) fn client_not_allowed() -> Self {
+        let message = "the client's certificate has none of the names that are allowed";
+        Self::new(StatusCode::FORBIDDEN, message).closing()
     }
 
     pub(crate) fn bad_host() -> Self {

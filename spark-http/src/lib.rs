@@ -7,6 +7,7 @@ mod codec;
 mod config;
 mod context;
 mod due;
+mod endpoint;
 mod error;
 mod ingress;
 mod params;
@@ -16,6 +17,8 @@ mod route;
 mod seeing;
 mod server;
 mod signal;
+#[cfg(feature = "tls")]
+mod tls;
 
 pub use crate::{
     address::Address,
@@ -27,6 +30,7 @@ pub use crate::{
     },
     config::ConfigError,
     context::{Context, PeerAddr},
+    endpoint::Endpoint,
     error::{ErrorAnswer, ModuleError},
     ingress::{Answering, Ingress, IngressBuilder},
     path_parameters::PathParameters,
@@ -37,6 +41,9 @@ pub use crate::{
     },
     signal::ShutdownSignals,
 };
+
+#[cfg(feature = "tls")]
+pub use crate::tls::{ClientCa, ClientCertificate, Pem, TlsConfig, TlsConfigBuilder, TlsError};
 
 /// The program of the workspace's README, so that it compiles.
 #[cfg(doctest)]

@@ -1,21 +1,27 @@
 //! A server on a listener of its own: its settings, its handle, and its life from bind to report.
 
-use std::{fmt::Display, io, num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{io, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
-use tokio::net::{TcpListener, ToSocketAddrs};
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 
-use crate::{Address, Body, ConfigError, ShutdownSignals, config};
+use crate::{Address, Body, ConfigError, Endpoint, ShutdownSignals, config};
+
+use listener::Listeners;
 
 mod accept;
 mod connection;
 mod exchange;
+#[cfg(feature = "tls")]
+mod handshake;
+mod listener;
 mod refusal;
 mod report;
 mod socket;
+#[cfg(unix)]
+mod socket_file;
 mod timeline;
 mod transport;
 mod upgrade;
@@ -25,7 +31,7 @@ pub use upgrade::{AfterUpgrade, Draining};
 
 /// Serves a tower service over HTTP/1.1, and ends without losing a request.
 ///
-/// It owns a listener and the tasks of its connections, and nothing global: any number of
+/// It owns its listeners and the tasks of its connections, and nothing global: any number of
 /// servers fit into one process.
 ///
 /// # Examples
@@ -53,8 +59,8 @@ pub use upgrade::{AfterUpgrade, Draining};
 #[derive(Debug)]
 #[must_use = "a server answers nobody until it serves"]
 pub struct HttpServer {
-    listener: TcpListener,
-    address: Address,
+    listeners: Listeners,
+    addresses: Vec<Address>,
     settings: Arc<Settings>,
     handle: ServerHandle,
 }
@@ -64,6 +70,7 @@ pub struct HttpServer {
 #[must_use = "a server exists once it is bound"]
 pub struct HttpServerBuilder {
     settings: Settings,
+    endpoints: Vec<Endpoint>,
 }
 
 /// Tells a server to stop. Cheap to clone; does not keep the server alive.
@@ -116,10 +123,11 @@ impl HttpServer {
                 drain_timeout: Duration::from_secs(15),
                 half_close: false,
             },
+            endpoints: Vec::new(),
         }
     }
 
-    /// Listens on `address` with the default settings; see [`HttpServerBuilder::bind`].
+    /// Listens on `endpoint` with the default settings; see [`HttpServerBuilder::bind`].
     ///
     /// # Errors
     ///
@@ -128,14 +136,22 @@ impl HttpServer {
     /// # Cancel safety
     ///
     /// As [`HttpServerBuilder::bind`].
-    pub async fn bind(address: impl ToSocketAddrs + Display) -> Result<Self, BindError> {
-        Self::builder().bind(address).await
+    pub async fn bind(endpoint: impl Into<Endpoint>) -> Result<Self, BindError> {
+        Self::builder().bind(endpoint).await
     }
 
-    /// The address it listens on, with the port the operating system chose if it was asked to.
+    /// The address it listens on, with the port the operating system chose if it was asked to;
+    /// the first one, if there are several.
     #[must_use]
     pub fn local_addr(&self) -> &Address {
-        &self.address
+        // There is at least one: only `bind` makes a server.
+        &self.addresses[0]
+    }
+
+    /// All addresses it listens on, in the order in which they were given.
+    #[must_use]
+    pub fn local_addrs(&self) -> &[Address] {
+        &self.addresses
     }
 
     /// What tells this server to stop.
@@ -170,7 +186,7 @@ impl HttpServer {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        accept::run(self.listener, self.settings, self.handle, service).await
+        accept::run(self.listeners, self.settings, self.handle, service).await
     }
 
     /// Serves until a signal comes. A second one cuts short what the first began.
@@ -271,39 +287,41 @@ impl HttpServerBuilder {
         self
     }
 
-    /// Listens on `address`. Port 0 lets the operating system choose;
-    /// [`local_addr`](HttpServer::local_addr) says what it chose.
+    /// Adds a place to listen. [`bind`](Self::bind) names the last one.
+    ///
+    /// All of them make one server: with one service, one bound of connections, one handle and one
+    /// report.
+    pub fn endpoint(mut self, endpoint: impl Into<Endpoint>) -> Self {
+        self.endpoints.push(endpoint.into());
+        self
+    }
+
+    /// Listens on `endpoint`, and on those [added](Self::endpoint) before. Port 0 lets the operating
+    /// system choose; [`local_addr`](HttpServer::local_addr) says what it chose.
     ///
     /// From here on clients can connect; they wait until [`serve`](HttpServer::serve) runs.
     ///
     /// # Errors
     ///
     /// [`BindError::Config`] when a timeout is zero or the head limit too small,
-    /// [`BindError::Listen`] when the address cannot be had.
+    /// [`BindError::Listen`] when an address cannot be had; then it listens on none.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe: if the future is dropped, nothing listens.
-    pub async fn bind(
-        self,
-        address: impl ToSocketAddrs + Display,
-    ) -> Result<HttpServer, BindError> {
+    pub async fn bind(self, endpoint: impl Into<Endpoint>) -> Result<HttpServer, BindError> {
         self.settings.check().map_err(BindError::Config)?;
-        let failed = |asked: &dyn Display, source| BindError::Listen {
-            address: asked.to_string(),
-            source,
-        };
-        let listener = match TcpListener::bind(&address).await {
-            Ok(listener) => listener,
-            Err(error) => return Err(failed(&address, error)),
-        };
-        let bound = match listener.local_addr() {
-            Ok(bound) => bound,
-            Err(error) => return Err(failed(&address, error)),
-        };
+        let endpoint = endpoint.into();
+        let mut listeners = Listeners::new();
+        let mut addresses = Vec::new();
+        for endpoint in self.endpoints.into_iter().chain([endpoint]) {
+            let address = endpoint.to_string();
+            let bound = listeners.bind(endpoint).await;
+            addresses.push(bound.map_err(|source| BindError::Listen { address, source })?);
+        }
         Ok(HttpServer {
-            listener,
-            address: bound.into(),
+            listeners,
+            addresses,
             settings: Arc::new(self.settings),
             handle: ServerHandle {
                 drain: CancellationToken::new(),

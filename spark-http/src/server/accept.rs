@@ -3,7 +3,6 @@
 use std::{
     error::Error,
     io,
-    net::SocketAddr,
     sync::{Arc, atomic::Ordering},
     task::Poll,
     time::Duration,
@@ -12,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     sync::{OwnedSemaphorePermit, Semaphore},
     task::{JoinError, JoinSet},
     time::{Instant, sleep, sleep_until, timeout},
@@ -20,10 +19,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 
+#[cfg(feature = "tls")]
+use super::handshake::shake_hands;
 use super::{
     DrainReport, ServerHandle, Settings,
     connection::{self, Common},
-    exchange::Shared,
+    exchange::{Peer, Shared},
+    listener::{Incoming, Listeners},
     report::bump,
     upgrade::Draining,
 };
@@ -35,11 +37,11 @@ struct Connections<S> {
     common: Common<S>,
 }
 
-type Accepted = (TcpStream, SocketAddr, OwnedSemaphorePermit);
+type Accepted = (Incoming, OwnedSemaphorePermit);
 
 /// Serves until told to stop, drains, and reports; see [`HttpServer::serve`](super::HttpServer::serve).
 pub(super) async fn run<S, B>(
-    listener: TcpListener,
+    mut listeners: Listeners,
     settings: Arc<Settings>,
     handle: ServerHandle,
     service: S,
@@ -70,7 +72,7 @@ where
             biased;
             () = handle.drain.cancelled() => break,
             Some(ended) = connections.tasks.join_next() => note(ended),
-            accepted = accept(&listener, &permits, &mut pause) => connections.start(accepted),
+            accepted = accept(&mut listeners, &permits, &mut pause) => connections.start(accepted),
         }
     }
 
@@ -80,10 +82,10 @@ where
     tracing::info!(connections = connections.tasks.len(), "draining");
     // A client in the backlog believes itself connected. Closing the listener would reset
     // it; accepted, it gets an answer if its request is there.
-    while let Some(accepted) = accept_waiting(&listener, &permits).await {
+    while let Some(accepted) = accept_waiting(&mut listeners, &permits).await {
         connections.start(accepted);
     }
-    drop(listener);
+    drop(listeners);
 
     let deadline_passed = tokio::select! {
         biased;
@@ -108,14 +110,43 @@ where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    fn start(&mut self, (stream, peer, permit): Accepted) {
+    fn start(&mut self, (incoming, permit): Accepted) {
         bump(&self.common.shared.counts.connections);
-        // Answers are written whole; waiting for more to send would only delay them.
-        // A socket on which this fails fails at its first read as well.
-        let _ = stream.set_nodelay(true);
         let common = self.common.clone();
+        let accepted = Instant::now();
+        match incoming {
+            Incoming::Tcp(stream, peer) => {
+                without_delay(&stream);
+                self.spawn(permit, async move {
+                    connection::serve(stream, Peer::new(peer), accepted, common).await;
+                });
+            }
+            #[cfg(feature = "tls")]
+            Incoming::Tls(stream, peer, config) => {
+                without_delay(&stream);
+                self.spawn(permit, async move {
+                    let deadline = due::after(accepted, common.settings.head_timeout);
+                    let (closing, ids) = (&common.close_idle, &common.shared.ids);
+                    let shaken = shake_hands(stream, peer, &config, deadline, closing, ids);
+                    if let Some((stream, peer)) = shaken.await {
+                        connection::serve(stream, peer, accepted, common).await;
+                    }
+                });
+            }
+            #[cfg(unix)]
+            Incoming::Unix(stream, peer) => self.spawn(permit, async move {
+                connection::serve(stream, Peer::new(peer), accepted, common).await;
+            }),
+        }
+    }
+
+    fn spawn(
+        &mut self,
+        permit: OwnedSemaphorePermit,
+        connection: impl Future<Output = ()> + Send + 'static,
+    ) {
         self.tasks.spawn(async move {
-            connection::serve(stream, peer.into(), common).await;
+            connection.await;
             drop(permit);
         });
     }
@@ -156,14 +187,18 @@ where
 ///
 /// Cancel safe: dropped while it waits, it has taken no connection; dropped during a
 /// pause, the next attempt comes earlier.
-async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>, pause: &mut Pause) -> Accepted {
+async fn accept(
+    listeners: &mut Listeners,
+    permits: &Arc<Semaphore>,
+    pause: &mut Pause,
+) -> Accepted {
     let permit = Arc::clone(permits).acquire_owned().await;
     let permit = permit.expect("the semaphore is never closed");
     loop {
-        match listener.accept().await {
-            Ok((stream, peer)) => {
+        match std::future::poll_fn(|cx| listeners.poll_accept(cx)).await {
+            Ok(incoming) => {
                 pause.reset();
-                return (stream, peer, permit);
+                return (incoming, permit);
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
@@ -180,14 +215,19 @@ async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>, pause: &mut Pa
 /// # Cancel safety
 ///
 /// Cancel safe.
-async fn accept_waiting(listener: &TcpListener, permits: &Arc<Semaphore>) -> Option<Accepted> {
+async fn accept_waiting(listeners: &mut Listeners, permits: &Arc<Semaphore>) -> Option<Accepted> {
     let permit = Arc::clone(permits).try_acquire_owned().ok()?;
-    let accepted = std::future::poll_fn(|cx| match listener.poll_accept(cx) {
+    let accepted = std::future::poll_fn(|cx| match listeners.poll_accept(cx) {
         Poll::Ready(accepted) => Poll::Ready(accepted.ok()),
         Poll::Pending => Poll::Ready(None),
     });
-    let (stream, peer) = accepted.await?;
-    Some((stream, peer, permit))
+    Some((accepted.await?, permit))
+}
+
+/// Answers are written whole; waiting for more to send would only delay them.
+fn without_delay(stream: &TcpStream) {
+    // A socket on which this fails fails at its first read as well.
+    let _ = stream.set_nodelay(true);
 }
 
 /// The client was gone before it was accepted. The listener is well.

@@ -18,14 +18,14 @@ use tower_service::Service;
 
 use super::{
     Settings,
-    exchange::{Exchanges, Shared},
+    exchange::{Exchanges, Peer, Shared},
     refusal,
     socket::{Socket, Tap, lock},
     timeline::{Limits, Overdue},
     transport::Transport,
     upgrade,
 };
-use crate::{Address, Body, ErrorAnswer, due};
+use crate::{Body, ErrorAnswer, due};
 
 /// What every connection of a server is given.
 #[derive(Clone)]
@@ -45,12 +45,12 @@ enum End {
     Drained,
 }
 
-/// Serves a connection to its end.
+/// Serves a connection that was `accepted`, to its end.
 ///
 /// # Cancel safety
 ///
 /// Dropping the future cuts the connection.
-pub(super) async fn serve<T, S, B>(transport: T, peer: Address, common: Common<S>)
+pub(super) async fn serve<T, S, B>(transport: T, peer: Peer, accepted: Instant, common: Common<S>)
 where
     T: Transport,
     S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
@@ -65,10 +65,11 @@ where
         shared,
         close_idle,
     } = common;
-    let tap = Tap::new(transport, Instant::now(), Arc::clone(&shared));
+    let tap = Tap::new(transport, accepted, Arc::clone(&shared));
+    let address = peer.address.clone();
     let exchanges = Exchanges {
         service,
-        peer: peer.clone(),
+        peer,
         shared: Arc::clone(&shared),
         tap: Arc::clone(&tap),
     };
@@ -97,7 +98,7 @@ where
     let error = match end {
         End::Overdue(Overdue::Head) => Some(ErrorAnswer::head_too_slow()),
         End::Failed(error) => {
-            tracing::debug!(%peer, error = %error, "connection failed");
+            tracing::debug!(peer = %address, error = %error, "connection failed");
             match refused {
                 Some(status) => Some(ErrorAnswer::refused_head(status)),
                 // hyper has no answer of its own for the preface of HTTP/2.
@@ -105,8 +106,12 @@ where
             }
         }
         End::Done => None,
-        // Nothing is owed, or the client takes nothing: no answer could get lost.
-        End::Drained | End::Overdue(Overdue::Silent | Overdue::Write) => return,
+        // Nothing is owed: no answer could get lost.
+        End::Drained | End::Overdue(Overdue::Silent) => {
+            return refusal::take_leave(transport).await;
+        }
+        // The client takes nothing.
+        End::Overdue(Overdue::Write) => return,
     };
     match error {
         Some(error) => refusal::answer(transport, error, shared.ids.fresh()).await,

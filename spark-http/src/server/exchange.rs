@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, Version,
+    Extensions, HeaderMap, HeaderValue, Method, Request, Response, Version,
     header::{CONNECTION, CONTENT_LENGTH, HOST},
 };
 use http_body::{Frame, SizeHint};
@@ -28,6 +28,8 @@ use super::{
     transport::Transport,
     upgrade::{AfterUpgrade, Draining},
 };
+#[cfg(feature = "tls")]
+use crate::ClientCertificate;
 use crate::{
     Address, Answer, Body, ErrorAnswer, PeerAddr,
     request_id::{RequestIds, X_REQUEST_ID},
@@ -44,10 +46,21 @@ pub(super) struct Shared {
     pub(super) drain: Draining,
 }
 
+/// Who is at the other end of a connection.
+#[derive(Clone)]
+pub(super) struct Peer {
+    pub(super) address: Address,
+    #[cfg(feature = "tls")]
+    pub(super) certificate: Option<ClientCertificate>,
+    /// Whether its certificate is good enough, where one is needed.
+    #[cfg(feature = "tls")]
+    pub(super) is_allowed: bool,
+}
+
 /// A connection's requests, as hyper hands them over.
 pub(super) struct Exchanges<S, T: Transport> {
     pub(super) service: S,
-    pub(super) peer: Address,
+    pub(super) peer: Peer,
     pub(super) shared: Arc<Shared>,
     pub(super) tap: Arc<Mutex<Tap<T>>>,
 }
@@ -100,6 +113,29 @@ impl Shared {
     }
 }
 
+// === impl Peer ===
+
+impl Peer {
+    /// Somebody who needs no certificate.
+    pub(super) fn new(address: Address) -> Self {
+        Self {
+            address,
+            #[cfg(feature = "tls")]
+            certificate: None,
+            #[cfg(feature = "tls")]
+            is_allowed: true,
+        }
+    }
+
+    fn introduce(self, extensions: &mut Extensions) {
+        extensions.insert(PeerAddr(self.address));
+        #[cfg(feature = "tls")]
+        if let Some(certificate) = self.certificate {
+            extensions.insert(certificate);
+        }
+    }
+}
+
 // === impl Exchanges ===
 
 impl<S, T, B> hyper::service::Service<Request<Incoming>> for Exchanges<S, T>
@@ -119,7 +155,7 @@ where
         // Before anything else: what hyper writes from here on is owed to the client.
         let exchange = Exchange::begin(&self.shared, &self.tap);
         let service = self.service.clone();
-        let peer = PeerAddr(self.peer.clone());
+        let peer = self.peer.clone();
         Box::pin(async move { Ok(exchange.answer(service, peer, request).await) })
     }
 }
@@ -140,7 +176,7 @@ impl<T: Transport> Exchange<T> {
     async fn answer<S, B>(
         self,
         mut service: S,
-        peer: PeerAddr,
+        peer: Peer,
         request: Request<Incoming>,
     ) -> Response<Outgoing<B, T>>
     where
@@ -159,8 +195,12 @@ impl<T: Transport> Exchange<T> {
         if request.version() == Version::HTTP_11 && !has_one_host(request.headers()) {
             return self.own(ErrorAnswer::bad_host(), id, &method);
         }
+        #[cfg(feature = "tls")]
+        if !peer.is_allowed {
+            return self.own(ErrorAnswer::client_not_allowed(), id, &method);
+        }
         let extensions = request.extensions_mut();
-        extensions.insert(peer);
+        peer.introduce(extensions);
         extensions.insert(self.shared.drain.clone());
         if extensions.get::<OnUpgrade>().is_some() {
             let work = AfterUpgrade::new();

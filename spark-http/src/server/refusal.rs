@@ -8,6 +8,7 @@ use tokio::{
     time::timeout,
 };
 
+use super::transport::Transport;
 use crate::{ErrorAnswer, request_id::X_REQUEST_ID};
 
 /// Writes `error` to a connection whose request hyper did not finish reading, and closes it.
@@ -46,6 +47,18 @@ where
     };
     // However it ends, the connection has ended.
     let _ = timeout(LINGER, rest).await;
+}
+
+/// Closes a connection on which nothing is owed, with the word of farewell that its transport has.
+///
+/// # Cancel safety
+///
+/// Dropping the future cuts the connection.
+pub(super) async fn take_leave<T: Transport>(mut transport: T) {
+    if T::TAKES_LEAVE {
+        // However it ends, the connection has ended.
+        let _ = timeout(LINGER, transport.shutdown()).await;
+    }
 }
 
 fn serialise(error: ErrorAnswer, id: HeaderValue) -> Vec<u8> {

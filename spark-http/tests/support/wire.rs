@@ -2,9 +2,9 @@
 
 use std::{future::Future, net::SocketAddr, time::Duration};
 
-use spark_http::{Body, DrainReport, HttpServerBuilder, ServerHandle};
+use spark_http::{Address, Body, DrainReport, HttpServer, HttpServerBuilder, ServerHandle};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
     task::JoinHandle,
 };
@@ -31,20 +31,30 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let server = builder.bind("127.0.0.1:0").await.expect("a free port");
-    Serving {
-        address: server.local_addr().as_socket_addr().expect("TCP"),
-        handle: server.handle(),
-        task: tokio::spawn(server.serve(service)),
-    }
+    Serving::start(server, service)
 }
 
 impl Serving {
+    pub(crate) fn start<S, B>(server: HttpServer, service: S) -> Self
+    where
+        S: Service<http::Request<Body>, Response = http::Response<B>> + Clone + Send + 'static,
+        S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+        S::Future: Send,
+        B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let mut addresses = server.local_addrs().iter();
+        let address = addresses.find_map(Address::as_socket_addr);
+        Self {
+            address: address.expect("TCP"),
+            handle: server.handle(),
+            task: tokio::spawn(server.serve(service)),
+        }
+    }
+
     pub(crate) async fn connect(&self) -> Client {
         let stream = within(TcpStream::connect(self.address)).await;
-        Client {
-            stream: stream.expect("accepted"),
-            read: Vec::new(),
-        }
+        Client::new(stream.expect("accepted"))
     }
 
     /// The report, once the server has ended.
@@ -58,8 +68,8 @@ impl Serving {
     }
 }
 
-pub(crate) struct Client {
-    pub(crate) stream: TcpStream,
+pub(crate) struct Client<S = TcpStream> {
+    pub(crate) stream: S,
     read: Vec<u8>,
 }
 
@@ -77,7 +87,14 @@ impl Reply {
     }
 }
 
-impl Client {
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
+    pub(crate) fn new(stream: S) -> Self {
+        Self {
+            stream,
+            read: Vec::new(),
+        }
+    }
+
     /// Writes `bytes`. If the server has closed, reading tells.
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = within(self.stream.write_all(bytes.as_ref())).await;
