@@ -33,6 +33,20 @@ pub enum ConfigError {
         /// What is wrong with it, to follow the name in a sentence.
         reason: &'static str,
     },
+    /// A key or password cannot be used. What it is, is not said.
+    #[error("credential {name:?} {reason}")]
+    InvalidCredential {
+        /// Whose it is.
+        name: String,
+        /// What is wrong with it, to follow the name in a sentence.
+        reason: &'static str,
+    },
+    /// A route has a rule for identities, and nothing finds out who sends a request.
+    #[error("route {name:?} allows identities, but no requests are authenticated")]
+    AllowWithoutAuthentication {
+        /// The name, or path.
+        name: String,
+    },
     /// A time limit is zero, so that nothing could ever keep to it.
     #[error("{setting} is zero")]
     ZeroTimeout {

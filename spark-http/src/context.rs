@@ -8,13 +8,14 @@ use tokio::time::Instant;
 
 #[cfg(feature = "tls")]
 use crate::ClientCertificate;
-use crate::{Address, ErrorAnswer, PathParameters, params};
+use crate::{Address, ErrorAnswer, Identity, PathParameters, params};
 
 /// What is known of a request beside its body.
 pub struct Context {
     parts: Parts,
     handler: Arc<str>,
     path_parameters: PathParameters,
+    identity: Option<Identity>,
     request_id: HeaderValue,
     deadline: Option<Instant>,
 }
@@ -33,6 +34,7 @@ impl Context {
         parts: Parts,
         handler: Arc<str>,
         path_parameters: PathParameters,
+        identity: Option<Identity>,
         request_id: HeaderValue,
         deadline: Option<Instant>,
     ) -> Self {
@@ -40,6 +42,7 @@ impl Context {
             parts,
             handler,
             path_parameters,
+            identity,
             request_id,
             deadline,
         }
@@ -49,6 +52,14 @@ impl Context {
     #[must_use]
     pub fn handler(&self) -> &str {
         &self.handler
+    }
+
+    /// Who sends the request; `None` if the ingress does not
+    /// [authenticate](crate::IngressBuilder::authenticate), or not for this
+    /// [route](crate::Route::public).
+    #[must_use]
+    pub fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
     }
 
     /// The request's method.
@@ -144,8 +155,11 @@ impl Context {
         self.request_id.to_str().unwrap_or_default()
     }
 
-    /// The request's head, for whoever serves it from here on.
-    pub(crate) fn into_parts(self) -> Parts {
+    /// The request's head, for whoever serves it from here on; the identity is an extension.
+    pub(crate) fn into_parts(mut self) -> Parts {
+        if let Some(identity) = self.identity {
+            self.parts.extensions.insert(identity);
+        }
         self.parts
     }
 

@@ -3,7 +3,8 @@
 //! | status | when |
 //! |---|---|
 //! | 400 | bad name, bad parameter, bad body, none or several `Host`, invalid UTF-8 for a text codec, a body cut in the middle |
-//! | 403 | a client's certificate without an allowed name |
+//! | 401 | missing or wrong credentials, with `WWW-Authenticate` |
+//! | 403 | known, but not allowed: an identity, or a client's certificate without an allowed name |
 //! | 404 | no such handler |
 //! | 405 | not the method of the route, with `Allow` |
 //! | 408 | the client is too slow |
@@ -21,7 +22,7 @@ use std::{borrow::Cow, error::Error, fmt, time::Duration};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
-    header::{ALLOW, CONNECTION, RETRY_AFTER},
+    header::{ALLOW, CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use serde::Serialize;
 use spark_channel::{SparkChannelError, Stage};
@@ -129,6 +130,18 @@ impl ErrorAnswer {
         Self::new(StatusCode::BAD_REQUEST, shortened(&message.to_string()))
     }
 
+    /// 401: the client has to say who it is, with a bearer token unless
+    /// [`with_challenge`](Self::with_challenge) says otherwise.
+    pub fn unauthorized(message: impl Into<Cow<'static, str>>) -> Self {
+        let bearer = HeaderValue::from_static("Bearer");
+        Self::new(StatusCode::UNAUTHORIZED, message).with_challenge(bearer)
+    }
+
+    /// 403: the client is known, and may not do this.
+    pub fn forbidden(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, message)
+    }
+
     /// 415: the codec reads `expected` and nothing else.
     pub fn unsupported_media_type(expected: &str) -> Self {
         let message = format!("expected content-type {expected}");
@@ -180,6 +193,11 @@ impl ErrorAnswer {
     pub fn with_retry_after(mut self, after: Duration) -> Self {
         self.retry_after = Some(after);
         self
+    }
+
+    /// Sets `WWW-Authenticate`: how a client says who it is.
+    pub fn with_challenge(self, challenge: HeaderValue) -> Self {
+        self.with_header(WWW_AUTHENTICATE, challenge)
     }
 
     /// Adds what the log should say and the client should not see.

@@ -14,12 +14,14 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, request::Parts};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tower_service::Service;
 use tracing::Instrument;
 
 use crate::{
-    Answer, Body, Context, ErrorAnswer, answer, due,
+    Answer, Body, Context, ErrorAnswer, Identity, answer,
+    auth::Authentication,
+    due,
     request_id::{RequestIds, X_REQUEST_ID},
     route::{Running, StreamedTarget, Target, WholeTarget},
     seeing::Mount,
@@ -28,9 +30,11 @@ use crate::{
 mod builder;
 mod path;
 mod receive;
+mod shutdown;
 mod table;
 
 pub use builder::IngressBuilder;
+pub use shutdown::ShutdownCredential;
 
 use table::{Found, Named, Table};
 
@@ -75,6 +79,7 @@ pub struct Answering(Pin<Box<dyn Future<Output = Answer> + Send>>);
 
 struct Inner {
     table: Table,
+    authentication: Authentication,
     limits: Limits,
     ids: RequestIds,
     mount: Option<Mount>,
@@ -127,6 +132,7 @@ impl fmt::Debug for Ingress {
         let names = self.inner.table.routes().map(|named| &named.name);
         f.debug_struct("Ingress")
             .field("routes", &names.collect::<Vec<_>>())
+            .field("authentication", &self.inner.authentication)
             .field("limits", &self.inner.limits)
             .finish_non_exhaustive()
     }
@@ -162,24 +168,26 @@ impl Inner {
         B: http_body::Body + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        if let Some(answer) = self
-            .mount
-            .as_ref()
-            .and_then(|mount| mount.answer_open(&parts))
-        {
-            return answer;
-        }
-        let is_seeing = self.mount.as_ref();
-        if let Some(answer) = is_seeing.and_then(|mount| mount.answer_authenticated(&parts)) {
-            return answer;
-        }
-        let found = self.table.find(&parts).inspect_err(|error| {
-            if let Some(mount) = &self.mount {
-                mount.count_unrouted(error);
+        if let Some(mount) = &self.mount {
+            if let Some(answer) = mount.answer_open(&parts) {
+                return answer;
             }
-        })?;
+            if mount.has(&parts) {
+                self.identify(&parts).await?;
+                return mount.answer(&parts);
+            }
+        }
+        let (found, identity) = match self.admit(&parts).await {
+            Ok(admitted) => admitted,
+            Err(error) => {
+                if let Some(mount) = &self.mount {
+                    mount.count_unrouted(&error);
+                }
+                return Err(error);
+            }
+        };
         let counters = found.named.counters.clone();
-        let running = self.run_route(found, parts, id, body);
+        let running = self.run_route(found, identity, parts, id, body);
         match counters {
             Some(counters) => counters.count(running).await,
             None => running.await,
@@ -189,6 +197,7 @@ impl Inner {
     async fn run_route<B>(
         &self,
         Found { named, parameters }: Found<'_>,
+        identity: Option<Identity>,
         parts: Parts,
         id: HeaderValue,
         body: B,
@@ -198,6 +207,7 @@ impl Inner {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let Named { name, route, .. } = named;
+        route.access.check(identity.as_ref(), &parts.headers)?;
         let body = match &route.target {
             Target::Whole(target) => {
                 let limit = route.body_limit.unwrap_or(self.limits.body_limit);
@@ -209,9 +219,38 @@ impl Inner {
         };
         let timeout = route.handler_timeout.unwrap_or(self.limits.handler_timeout);
         let deadline = due::unless_never(Instant::now(), timeout);
-        let span = tracing::debug_span!("http_request", handler = &**name, request_id = ?id);
-        let context = Context::new(parts, Arc::clone(name), parameters, id, deadline);
+        let span = tracing::debug_span!(
+            "http_request",
+            handler = &**name,
+            request_id = ?id,
+            identity = identity.as_ref().map(Identity::name),
+        );
+        let name = Arc::clone(name);
+        let context = Context::new(parts, name, parameters, identity, id, deadline);
         body.run(context).instrument(span).await
+    }
+}
+
+impl Inner {
+    /// Which route a request is for, and who sends it. That is asked before anything is told of
+    /// the routes: whoever has no credentials learns of public ones only.
+    async fn admit(&self, parts: &Parts) -> Result<(Found<'_>, Option<Identity>), ErrorAnswer> {
+        let found = self.table.find(parts);
+        let identity = match &found {
+            Ok(found) if !found.needs_identity() => None,
+            _ => self.identify(parts).await?,
+        };
+        Ok((found?, identity))
+    }
+
+    async fn identify(&self, parts: &Parts) -> Result<Option<Identity>, ErrorAnswer> {
+        let checking = self.authentication.check(parts);
+        if !self.authentication.is_own() {
+            return checking.await;
+        }
+        let due = due::after(Instant::now(), self.limits.handler_timeout);
+        let checked = timeout_at(due, checking).await;
+        checked.unwrap_or_else(|_| Err(ErrorAnswer::deadline_passed()))
     }
 }
 

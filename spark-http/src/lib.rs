@@ -2,6 +2,7 @@
 
 mod address;
 mod answer;
+mod auth;
 mod body;
 mod codec;
 mod config;
@@ -23,6 +24,7 @@ mod tls;
 pub use crate::{
     address::Address,
     answer::{Answer, IntoAnswer, Json},
+    auth::{ApiKeys, Authenticate, Identity},
     body::{Body, BodyError},
     codec::{
         BytesCodec, Codec, CodecFn, Envelope, EnvelopeCodec, JsonCodec, ParamsCodec, TextCodec,
@@ -32,7 +34,7 @@ pub use crate::{
     context::{Context, PeerAddr},
     endpoint::Endpoint,
     error::{ErrorAnswer, ModuleError},
-    ingress::{Answering, Ingress, IngressBuilder},
+    ingress::{Answering, Ingress, IngressBuilder, ShutdownCredential},
     path_parameters::PathParameters,
     route::Route,
     seeing::Seeing,

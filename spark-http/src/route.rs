@@ -10,7 +10,8 @@ use tower_service::Service;
 
 use self::service::ServiceTarget;
 use crate::{
-    Answer, Body, Codec, Context, ErrorAnswer, IntoAnswer, ModuleError, Verb, seeing::Watched,
+    Answer, Body, Codec, Context, ErrorAnswer, IntoAnswer, ModuleError, Verb, auth::Access,
+    seeing::Watched,
 };
 
 mod methods;
@@ -42,6 +43,7 @@ pub struct Route {
     /// The module it leads to, if it leads to one.
     watched: Option<Arc<Watched>>,
     pub(crate) methods: Methods,
+    pub(crate) access: Access,
     pub(crate) handler_timeout: Option<Duration>,
     pub(crate) body_limit: Option<usize>,
 }
@@ -217,11 +219,12 @@ impl Route {
         self.watched.clone()
     }
 
-    fn new(target: Target) -> Self {
+    pub(crate) fn new(target: Target) -> Self {
         Self {
             target,
             watched: None,
             methods: Methods::These(vec![Method::POST]),
+            access: Access::Identified,
             handler_timeout: None,
             body_limit: None,
         }
@@ -232,6 +235,7 @@ impl fmt::Debug for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Route")
             .field("methods", &self.methods)
+            .field("access", &self.access)
             .field("handler_timeout", &self.handler_timeout)
             .field("body_limit", &self.body_limit)
             .finish_non_exhaustive()

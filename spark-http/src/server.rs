@@ -4,6 +4,7 @@ use std::{io, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
+use spark_channel::SparkChannelCancellationToken;
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 
@@ -106,6 +107,7 @@ struct Settings {
     connections_max: NonZeroUsize,
     drain_timeout: Duration,
     half_close: bool,
+    drain_token: CancellationToken,
 }
 
 // === impl HttpServer ===
@@ -122,6 +124,7 @@ impl HttpServer {
                 connections_max: CONNECTIONS_MAX,
                 drain_timeout: Duration::from_secs(15),
                 half_close: false,
+                drain_token: CancellationToken::new(),
             },
             endpoints: Vec::new(),
         }
@@ -287,6 +290,14 @@ impl HttpServerBuilder {
         self
     }
 
+    /// Begins the drain once `token` is cancelled, as [`ServerHandle::drain`] does.
+    ///
+    /// The server never cancels it, so several servers may have one.
+    pub fn drain_on(mut self, token: impl Into<SparkChannelCancellationToken>) -> Self {
+        self.settings.drain_token = token.into().into_inner();
+        self
+    }
+
     /// Adds a place to listen. [`bind`](Self::bind) names the last one.
     ///
     /// All of them make one server: with one service, one bound of connections, one handle and one
@@ -322,11 +333,11 @@ impl HttpServerBuilder {
         Ok(HttpServer {
             listeners,
             addresses,
-            settings: Arc::new(self.settings),
             handle: ServerHandle {
-                drain: CancellationToken::new(),
+                drain: self.settings.drain_token.child_token(),
                 cut: CancellationToken::new(),
             },
+            settings: Arc::new(self.settings),
         })
     }
 }

@@ -6,11 +6,14 @@ use bytes::Bytes;
 use spark_channel::{SparkChannelError, SparkGenericModuleDispatcher};
 
 use super::{
-    Ingress, Inner, Limits,
+    Ingress, Inner, Limits, ShutdownCredential, shutdown,
     table::{Place, Registered},
 };
 use crate::{
-    Codec, ConfigError, Context, IntoAnswer, ModuleError, Route, Seeing, config,
+    ApiKeys, Authenticate, Codec, ConfigError, Context, IntoAnswer, ModuleError, Route, Seeing,
+    ServerHandle,
+    auth::Authentication,
+    config,
     request_id::RequestIds,
     seeing::{Mount, Serves},
 };
@@ -20,6 +23,8 @@ use crate::{
 #[must_use = "an ingress exists once it is built"]
 pub struct IngressBuilder {
     routes: Registered,
+    authentication: Authentication,
+    shutdown: Option<ShutdownCredential>,
     limits: Limits,
     mount: Option<Mount>,
 }
@@ -30,6 +35,8 @@ impl IngressBuilder {
     pub(super) fn new() -> Self {
         Self {
             routes: Registered::default(),
+            authentication: Authentication::Off,
+            shutdown: None,
             limits: Limits {
                 body_limit: 1024 * 1024,
                 body_timeout: Duration::from_secs(30),
@@ -116,6 +123,49 @@ impl IngressBuilder {
         self
     }
 
+    /// Answers 401 to whoever does not send one of `keys`. Default: nobody is asked.
+    ///
+    /// Without a key in it, nobody is asked either. Replaces an earlier choice, also by
+    /// [`authenticate`](Self::authenticate).
+    pub fn api_keys(mut self, keys: ApiKeys) -> Self {
+        self.authentication = if keys.is_empty() {
+            Authentication::Off
+        } else {
+            Authentication::ApiKeys(keys)
+        };
+        self
+    }
+
+    /// Asks `authenticate` who sends a request, before anything is said about routes, and for all but
+    /// [public](Route::public) ones. Default: nobody is asked.
+    ///
+    /// Replaces an earlier choice, also by [`api_keys`](Self::api_keys).
+    pub fn authenticate(mut self, authenticate: impl Authenticate) -> Self {
+        self.authentication = Authentication::own(authenticate);
+        self
+    }
+
+    /// Drains `server` on `POST /shutdown` with `credential`, and answers 200
+    /// `{"status": "Shutting down"}`. Default: there is no such route.
+    ///
+    /// The credential is sent in the way of an [API key](ApiKeys), and is none: API keys do not open this
+    /// route, and whoever has none of them may use it. The request's body is not read, and no limit on
+    /// requests holds it up. While the server drains, further requests are answered 503 as any other;
+    /// they do not shorten the drain.
+    ///
+    /// ```
+    /// use spark_http::{ConfigError, Ingress, ServerHandle, ShutdownCredential};
+    ///
+    /// fn ingress(server: ServerHandle, secret: &str) -> Result<Ingress, ConfigError> {
+    ///     let credential = ShutdownCredential::new(secret)?;
+    ///     Ingress::builder().shutdown_route(server, credential).build()
+    /// }
+    /// ```
+    pub fn shutdown_route(mut self, server: ServerHandle, credential: ShutdownCredential) -> Self {
+        self.shutdown = Some(credential.clone());
+        self.route(shutdown::NAME, Route::shutdown(server, credential))
+    }
+
     /// Answers 413 to larger bodies, in bytes. Default: 1 MiB.
     ///
     /// A body is held in memory whole, so this times the number of connections is what
@@ -171,14 +221,25 @@ impl IngressBuilder {
     /// [`ConfigError`] when a name or path and a method are taken twice, or two paths cannot be told
     /// apart; when a name, or a segment of a path, is empty, longer than 128 bytes, `.` or `..`, or has a
     /// control character in it, or a name a `/`; when a route has an address of what
-    /// [sees](Self::seeing) it; and when a timeout is zero.
+    /// [sees](Self::seeing) it, or [allows](Route::allow) identities that nothing establishes; when the
+    /// credential of the shutdown route is an API key; and when a timeout is zero.
     pub fn build(self) -> Result<Ingress, ConfigError> {
         config::check_timeouts(&[
             ("body_timeout", self.limits.body_timeout),
             ("handler_timeout", self.limits.handler_timeout),
         ])?;
+        if let (Some(shutdown), Authentication::ApiKeys(keys)) =
+            (&self.shutdown, &self.authentication)
+            && keys.has(&shutdown.0)
+        {
+            return Err(ConfigError::InvalidCredential {
+                name: shutdown::NAME.to_owned(),
+                reason: "is an API key",
+            });
+        }
         let mut table = self.routes.build()?;
         for named in table.routes() {
+            self.authentication.check_route(&named.name, &named.route)?;
             if let Some(timeout) = named.route.handler_timeout {
                 config::check_timeouts(&[("handler_timeout", timeout)])?;
             }
@@ -192,6 +253,7 @@ impl IngressBuilder {
         Ok(Ingress {
             inner: Arc::new(Inner {
                 table,
+                authentication: self.authentication,
                 limits: self.limits,
                 ids: RequestIds::new(),
                 mount: self.mount,

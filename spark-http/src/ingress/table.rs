@@ -201,6 +201,14 @@ impl Table {
     }
 }
 
+// === impl Found ===
+
+impl Found<'_> {
+    pub(super) fn needs_identity(&self) -> bool {
+        self.named.route.access.needs_identity()
+    }
+}
+
 // === impl Named ===
 
 impl Named {

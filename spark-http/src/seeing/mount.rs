@@ -51,13 +51,18 @@ impl Mount {
         is_open.then(|| self.seeing.answer(endpoint, parts))
     }
 
-    /// The answer to a request whose credential, if one is asked for, was good.
-    pub(crate) fn answer_authenticated(
-        &self,
-        parts: &Parts,
-    ) -> Option<Result<Answer, ErrorAnswer>> {
-        let endpoint = self.endpoint(parts)?;
-        Some(self.seeing.answer(endpoint, parts))
+    /// Whether a request is for what is answered here.
+    pub(crate) fn has(&self, parts: &Parts) -> bool {
+        self.endpoint(parts).is_some()
+    }
+
+    /// The answer to a request that is [for what is answered here](Self::has), and whose credential, if
+    /// one is asked for, was good.
+    pub(crate) fn answer(&self, parts: &Parts) -> Result<Answer, ErrorAnswer> {
+        match self.endpoint(parts) {
+            Some(endpoint) => self.seeing.answer(endpoint, parts),
+            None => Err(ErrorAnswer::nothing_here()),
+        }
     }
 
     /// # Errors
