@@ -19,10 +19,16 @@ use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 
+mod receive;
+mod stream;
+
+pub(crate) use receive::{BodyLimits, announced};
+pub use receive::{BodyStream, ReceiveError};
+
 /// The body of an [`Answer`](crate::Answer), and of a request as
 /// [`HttpServer`](crate::HttpServer) hands it to its service.
 ///
-/// Made from text or bytes with `From`. It implements [`http_body::Body`], so
+/// Made from text or bytes with `From`, or of a [stream](Self::stream). It implements [`http_body::Body`], so
 /// tower services of other crates, an axum `Router` among them, take and return it. It is `Send`
 /// and, so that any stream can become one, not `Sync`.
 ///
@@ -100,9 +106,15 @@ impl Body {
             return own.take().unwrap_or_default();
         }
         match body {
-            Some(body) => Self::new(Inner::Foreign(Box::pin(Wrapped { body }))),
+            Some(body) => Self::foreign(Wrapped { body }),
             None => Self::empty(),
         }
+    }
+
+    fn foreign(
+        body: impl http_body::Body<Data = Bytes, Error = BodyError> + Send + 'static,
+    ) -> Self {
+        Self::new(Inner::Foreign(Box::pin(body)))
     }
 
     const fn new(inner: Inner) -> Self {

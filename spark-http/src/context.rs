@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use http::{Extensions, HeaderMap, HeaderValue, Method, Uri, request::Parts};
+use http::{Extensions, HeaderMap, HeaderValue, Method, Uri, Version, request::Parts};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
@@ -66,6 +66,10 @@ impl Context {
     #[must_use]
     pub fn method(&self) -> &Method {
         &self.parts.method
+    }
+
+    pub(crate) fn version(&self) -> Version {
+        self.parts.version
     }
 
     /// The request's target, as sent.

@@ -341,7 +341,7 @@ impl ErrorAnswer {
     }
 
     /// Ends the connection after the answer; for requests whose rest was not read.
-    fn closing(mut self) -> Self {
+    pub(crate) fn closing(mut self) -> Self {
         self.close = true;
         self
     }

@@ -1,7 +1,6 @@
 //! The ingress: names, limits, and the way of one request through them.
 
 use std::{
-    any::Any,
     convert::Infallible,
     fmt,
     future::Future,
@@ -21,7 +20,8 @@ use tracing::Instrument;
 use crate::{
     Answer, Body, Context, ErrorAnswer, Identity, answer,
     auth::Authentication,
-    due,
+    body::BodyLimits,
+    due, panic,
     request_id::{RequestIds, X_REQUEST_ID},
     route::{Running, StreamedTarget, Target, WholeTarget},
     seeing::Mount,
@@ -88,7 +88,7 @@ struct Inner {
 /// A target and its request's body.
 enum Input<'a> {
     Whole(&'a Arc<dyn WholeTarget>, Bytes),
-    Streamed(&'a Arc<dyn StreamedTarget>, Body),
+    Streamed(&'a Arc<dyn StreamedTarget>, Body, BodyLimits),
 }
 
 #[derive(Debug)]
@@ -208,14 +208,16 @@ impl Inner {
     {
         let Named { name, route, .. } = named;
         route.access.check(identity.as_ref(), &parts.headers)?;
+        let limits = BodyLimits {
+            bytes: route.body_limit.unwrap_or(self.limits.body_limit),
+            timeout: self.limits.body_timeout,
+        };
         let body = match &route.target {
             Target::Whole(target) => {
-                let limit = route.body_limit.unwrap_or(self.limits.body_limit);
-                let within = self.limits.body_timeout;
-                let body = receive::body(body, &parts.headers, limit, within).await?;
+                let body = receive::body(body, &parts.headers, limits).await?;
                 Input::Whole(target, body)
             }
-            Target::Streamed(target) => Input::Streamed(target, Body::wrap(body)),
+            Target::Streamed(target) => Input::Streamed(target, Body::wrap(body), limits),
         };
         let timeout = route.handler_timeout.unwrap_or(self.limits.handler_timeout);
         let deadline = due::unless_never(Instant::now(), timeout);
@@ -260,7 +262,7 @@ impl Input<'_> {
     fn run(self, context: Context) -> Running {
         match self {
             Self::Whole(target, body) => Arc::clone(target).call(context, body),
-            Self::Streamed(target, body) => Arc::clone(target).call(context, body),
+            Self::Streamed(target, body, limits) => Arc::clone(target).call(context, body, limits),
         }
     }
 }
@@ -288,20 +290,12 @@ where
 {
     std::future::poll_fn(|cx| {
         // Unwind safe: the future is never polled again.
-        catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(cx))).unwrap_or_else(|panic| {
-            let text = panic_text(&*panic);
+        catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(cx))).unwrap_or_else(|payload| {
+            let text = panic::text(&*payload);
             Poll::Ready(Err(ErrorAnswer::internal(format_args!("panicked: {text}"))))
         })
     })
     .await
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no text")
 }
 
 fn report(error: &ErrorAnswer, path: &str, id: &HeaderValue) {

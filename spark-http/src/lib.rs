@@ -11,6 +11,7 @@ mod due;
 mod endpoint;
 mod error;
 mod ingress;
+mod panic;
 mod params;
 mod path_parameters;
 mod request_id;
@@ -25,7 +26,7 @@ pub use crate::{
     address::Address,
     answer::{Answer, IntoAnswer, Json},
     auth::{ApiKeys, Authenticate, Identity},
-    body::{Body, BodyError},
+    body::{Body, BodyError, BodyStream, ReceiveError},
     codec::{
         BytesCodec, Codec, CodecFn, Envelope, EnvelopeCodec, JsonCodec, ParamsCodec, TextCodec,
         Verb, WithParams, codec_fn,

@@ -8,14 +8,15 @@ use spark_channel::{SparkChannelError, SparkGenericModuleDispatcher, Stage};
 use tokio::time::timeout_at;
 use tower_service::Service;
 
-use self::service::ServiceTarget;
+use self::{service::ServiceTarget, streaming::StreamingTarget};
 use crate::{
-    Answer, Body, Codec, Context, ErrorAnswer, IntoAnswer, ModuleError, Verb, auth::Access,
-    seeing::Watched,
+    Answer, Body, BodyStream, Codec, Context, ErrorAnswer, IntoAnswer, ModuleError, Verb,
+    auth::Access, body::BodyLimits, seeing::Watched,
 };
 
 mod methods;
 mod service;
+mod streaming;
 
 pub(crate) use methods::Methods;
 
@@ -64,7 +65,7 @@ pub(crate) trait WholeTarget: Send + Sync {
 
 /// Runs one request of a route, whose body has yet to come.
 pub(crate) trait StreamedTarget: Send + Sync {
-    fn call(self: Arc<Self>, context: Context, body: Body) -> Running;
+    fn call(self: Arc<Self>, context: Context, body: Body, limits: BodyLimits) -> Running;
 }
 
 /// A request that runs. Dropping it gives the request up.
@@ -174,8 +175,42 @@ impl Route {
         Self::new(Target::Whole(Arc::new(FnTarget(handler))))
     }
 
-    /// Answers 504 when the handler takes longer, counted from the end of the body.
-    /// Default: the ingress's. `Duration::MAX`, or anything from 30 years, means that there is no
+    /// Runs `handler` on the connection's task, with the request's body as it comes in.
+    ///
+    /// The [body limit](Self::body_limit) holds for the sum of its chunks: 413 before the handler
+    /// runs if the head announces more, otherwise an error in the place of the first chunk
+    /// beyond it. The ingress's [body timeout](crate::IngressBuilder::body_timeout) holds for each
+    /// chunk that the handler waits for, and the handler timeout for everything, counted from the
+    /// request's head: a route for large uploads sets both.
+    ///
+    /// A body that is cut in the middle is an error to the handler, which has begun then. An answer
+    /// that comes before the body's end is sent at once, and the connection closes after it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use spark_http::{BodyStream, Context, ReceiveError, Route};
+    ///
+    /// let route = Route::streaming(|_: Context, mut body: BodyStream| async move {
+    ///     let mut lines = 0;
+    ///     while let Some(chunk) = body.chunk().await? {
+    ///         lines += chunk.iter().filter(|byte| **byte == b'\n').count();
+    ///     }
+    ///     Ok::<_, ReceiveError>(format!("{lines} lines"))
+    /// });
+    /// let route = route.body_limit(10 << 30).handler_timeout(Duration::from_secs(60 * 60));
+    /// ```
+    pub fn streaming<F, Fut>(handler: F) -> Self
+    where
+        F: Fn(Context, BodyStream) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output: IntoAnswer> + Send + 'static,
+    {
+        Self::new(Target::Streamed(Arc::new(StreamingTarget(handler))))
+    }
+
+    /// Answers 504 when the handler takes longer, counted from the end of the body, or of the head
+    /// if the body is [streamed](Self::streaming). Default: the ingress's. `Duration::MAX`, or anything from 30 years, means that there is no
     /// limit.
     pub fn handler_timeout(mut self, timeout: Duration) -> Self {
         self.handler_timeout = Some(timeout);

@@ -1,13 +1,17 @@
 //! Reading a request's body: all of it, within its limits, or not at all.
 
-use std::{error::Error, pin::pin, time::Duration};
+use std::{error::Error, pin::pin};
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::{HeaderMap, header::CONTENT_LENGTH};
+use http::HeaderMap;
 use http_body::Body;
 use tokio::time::{Instant, timeout_at};
 
-use crate::{ErrorAnswer, due};
+use crate::{
+    ErrorAnswer,
+    body::{BodyLimits, announced},
+    due,
+};
 
 /// Collects chunks up to a limit. One chunk is passed on without a copy.
 struct Collected {
@@ -24,7 +28,7 @@ struct TooLarge;
 /// # Errors
 ///
 /// 413 before the first read if `content-length` says so, otherwise at the first
-/// excess byte; 408 when it takes longer than `within`; 400 when it ends early.
+/// excess byte; 408 when it takes longer than its limit; 400 when it ends early.
 ///
 /// # Cancel safety
 ///
@@ -32,13 +36,16 @@ struct TooLarge;
 pub(super) async fn body<B>(
     body: B,
     headers: &HeaderMap,
-    limit: usize,
-    within: Duration,
+    limits: BodyLimits,
 ) -> Result<Bytes, ErrorAnswer>
 where
     B: Body,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
+    let BodyLimits {
+        bytes: limit,
+        timeout: within,
+    } = limits;
     let announced = announced(headers)?;
     let least = announced.unwrap_or_default().max(body.size_hint().lower());
     if usize::try_from(least).map_or(true, |least| least > limit) {
@@ -82,14 +89,6 @@ where
             }
         }
     }
-}
-
-fn announced(headers: &HeaderMap) -> Result<Option<u64>, ErrorAnswer> {
-    let Some(length) = headers.get(CONTENT_LENGTH) else {
-        return Ok(None);
-    };
-    let length = length.to_str().ok().and_then(|length| length.parse().ok());
-    length.map(Some).ok_or_else(ErrorAnswer::bad_content_length)
 }
 
 // === impl Collected ===

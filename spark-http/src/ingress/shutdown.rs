@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::{
     Body, ConfigError, Context, Route, ServerHandle, answer,
     auth::{Access, Secret},
+    body::BodyLimits,
     route::{Running, StreamedTarget, Target},
 };
 
@@ -60,7 +61,7 @@ impl Route {
 // === impl StreamedTarget ===
 
 impl StreamedTarget for ShutdownTarget {
-    fn call(self: Arc<Self>, context: Context, _: Body) -> Running {
+    fn call(self: Arc<Self>, context: Context, _: Body, _: BodyLimits) -> Running {
         Box::pin(async move {
             tracing::info!(peer = ?context.peer(), "shutdown asked for over HTTP");
             self.0.drain();

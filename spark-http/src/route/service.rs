@@ -8,7 +8,7 @@ use tokio::time::timeout_at;
 use tower_service::Service;
 
 use super::{Running, StreamedTarget};
-use crate::{Body, Context, ErrorAnswer};
+use crate::{Body, Context, ErrorAnswer, body::BodyLimits};
 
 /// Hands requests on, head and body.
 pub(super) struct ServiceTarget<S>(pub(super) S);
@@ -23,7 +23,7 @@ where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    fn call(self: Arc<Self>, context: Context, body: Body) -> Running {
+    fn call(self: Arc<Self>, context: Context, body: Body, _: BodyLimits) -> Running {
         let mut service = self.0.clone();
         let deadline = context.deadline();
         let request = Request::from_parts(context.into_parts(), body);
