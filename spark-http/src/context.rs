@@ -132,6 +132,14 @@ impl Context {
         &self.parts.headers
     }
 
+    /// The id of the last [event](crate::SseEvent::id) that the client has seen, if it has come back
+    /// for more: its `Last-Event-ID`.
+    #[must_use]
+    pub fn last_event_id(&self) -> Option<&str> {
+        let id = self.headers().get("last-event-id")?;
+        str::from_utf8(id.as_bytes()).ok()
+    }
+
     /// What servers and layers attached to the request.
     #[must_use]
     pub fn extensions(&self) -> &Extensions {

@@ -321,6 +321,17 @@ impl ErrorAnswer {
         answer
     }
 
+    /// 204, to which browsers do not come back for more events.
+    pub(crate) fn no_content() -> Answer {
+        let mut answer = Answer::new(Body::empty());
+        *answer.status_mut() = StatusCode::NO_CONTENT;
+        answer
+    }
+
+    pub(crate) fn too_many_clients() -> Self {
+        unavailable("too many clients")
+    }
+
     /// Whether an answer with `status` ends with its head.
     pub(crate) fn forbids_body(status: StatusCode) -> bool {
         status.is_informational()

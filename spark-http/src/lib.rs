@@ -19,6 +19,7 @@ mod route;
 mod seeing;
 mod server;
 mod signal;
+mod sse;
 #[cfg(feature = "tls")]
 mod tls;
 
@@ -43,6 +44,7 @@ pub use crate::{
         AfterUpgrade, BindError, DrainReport, Draining, HttpServer, HttpServerBuilder, ServerHandle,
     },
     signal::ShutdownSignals,
+    sse::{InvalidSseEvent, ReplyEvents, Sse, SseEvent, TopicEvents},
 };
 
 #[cfg(feature = "tls")]

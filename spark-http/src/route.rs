@@ -4,14 +4,17 @@ use std::{error::Error, fmt, future::Future, pin::Pin, sync::Arc, time::Duration
 
 use bytes::Bytes;
 use http::{Method, Request, Response};
-use spark_channel::{SparkChannelError, SparkGenericModuleDispatcher, Stage};
+use spark_channel::{
+    Backlog, ReplyStreamSender, SparkChannelError, SparkGenericModuleDispatcher, Stage,
+};
 use tokio::time::timeout_at;
 use tower_service::Service;
 
 use self::{service::ServiceTarget, streaming::StreamingTarget};
 use crate::{
-    Answer, Body, BodyStream, Codec, Context, ErrorAnswer, IntoAnswer, ModuleError, Verb,
-    auth::Access, body::BodyLimits, seeing::Watched,
+    Answer, Body, BodyStream, Codec, Context, ErrorAnswer, IntoAnswer, InvalidSseEvent,
+    ModuleError, ReplyEvents, SseEvent, TopicEvents, Verb, auth::Access, body::BodyLimits,
+    seeing::Watched,
 };
 
 mod methods;
@@ -160,7 +163,7 @@ impl Route {
         let target = CommandTarget { codec, dispatcher };
         Self {
             watched,
-            ..Self::new(Target::Whole(Arc::new(target)))
+            ..Self::whole(target)
         }
     }
 
@@ -172,7 +175,7 @@ impl Route {
         F: Fn(Context, Bytes) -> Fut + Send + Sync + 'static,
         Fut: Future<Output: IntoAnswer> + Send + 'static,
     {
-        Self::new(Target::Whole(Arc::new(FnTarget(handler))))
+        Self::whole(FnTarget(handler))
     }
 
     /// Runs `handler` on the connection's task, with the request's body as it comes in.
@@ -207,6 +210,35 @@ impl Route {
         Fut: Future<Output: IntoAnswer> + Send + 'static,
     {
         Self::new(Target::Streamed(Arc::new(StreamingTarget(handler))))
+    }
+
+    /// Sends each client what is published to a topic; answers GET. See [`TopicEvents`].
+    pub fn topic_events<T, B, F>(events: TopicEvents<T, B, F>) -> Self
+    where
+        T: Clone + Send + 'static,
+        B: Fn() -> Backlog<T> + Send + Sync + 'static,
+        F: Fn(T) -> Result<SseEvent, InvalidSseEvent> + Send + Sync + 'static,
+    {
+        events.into_route()
+    }
+
+    /// Asks a module for each request, and sends the items of its reply as events; answers GET. See
+    /// [`ReplyEvents`].
+    pub fn reply_events<T, Q, M, R, C, E, D, G, F>(
+        events: ReplyEvents<T, M, R, C, E, D, G, F>,
+    ) -> Self
+    where
+        T: Send + 'static,
+        Q: Send + 'static,
+        M: Send + 'static,
+        R: Send + 'static,
+        C: Send + 'static,
+        E: ModuleError + From<SparkChannelError> + Send + 'static,
+        D: Fn(&Context, Bytes) -> Result<Q, ErrorAnswer> + Send + Sync + 'static,
+        G: Fn(Q, ReplyStreamSender<T, E>) -> M + Send + Sync + 'static,
+        F: Fn(T) -> Result<SseEvent, InvalidSseEvent> + Send + Sync + 'static,
+    {
+        events.into_route()
     }
 
     /// Answers 504 when the handler takes longer, counted from the end of the body, or of the head
@@ -252,6 +284,10 @@ impl Route {
 
     pub(crate) fn watched(&self) -> Option<Arc<Watched>> {
         self.watched.clone()
+    }
+
+    pub(crate) fn whole(target: impl WholeTarget + 'static) -> Self {
+        Self::new(Target::Whole(Arc::new(target)))
     }
 
     pub(crate) fn new(target: Target) -> Self {
