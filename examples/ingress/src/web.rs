@@ -1,0 +1,96 @@
+//! What the modules look like from outside.
+
+use std::time::Duration;
+
+use http::Method;
+use serde_json::json;
+use spark_channel::Backlog;
+use spark_http::{
+    ErrorAnswer, Ingress, Json, JsonCodec, Route, Seeing, ServerHandle, SseEvent, TextCodec,
+    TopicEvents, codec_fn,
+};
+
+use crate::{
+    modules::{Modules, Published, Sum, Summands},
+    options::{Options, Shutdown},
+};
+
+/// # Errors
+///
+/// If the options do not fit together.
+pub(crate) fn ingress(
+    options: &Options,
+    modules: &Modules,
+    server: &ServerHandle,
+) -> eyre::Result<Ingress> {
+    let mut ingress = Ingress::builder().api_keys(options.api_keys()?);
+    if let Some(bytes) = options.body_limit {
+        ingress = ingress.body_limit(bytes);
+    }
+    if let Some(timeout) = options.handler_timeout() {
+        ingress = ingress.handler_timeout(timeout);
+    }
+    ingress = match options.shutdown()? {
+        Shutdown::Off => ingress,
+        Shutdown::ByCredential(credential) => ingress.shutdown_route(server.clone(), credential),
+        Shutdown::ByApiKey => ingress.route("shutdown", shutdown(server.clone())),
+    };
+    let seeing = Seeing::new();
+    seeing.watch_server("ingress", server);
+
+    let ingress = ingress
+        .module("echo", TextCodec, modules.echo.dispatcher())
+        .module("fail", TextCodec, modules.fail.dispatcher())
+        .module("panics", TextCodec, modules.panics.dispatcher())
+        .route("slow", slow(options, modules))
+        .module(
+            "sum",
+            JsonCodec::<Summands, Sum>::new(),
+            modules.sum.dispatcher(),
+        )
+        .path("/events", publish(modules))
+        .path("/events", events(modules))
+        .seeing(&seeing);
+    Ok(ingress.build()?)
+}
+
+/// For whoever has an API key, as every other route.
+fn shutdown(server: ServerHandle) -> Route {
+    Route::handler_fn(move |_, _| {
+        server.drain();
+        async { Json(json!({ "status": "Shutting down" })) }
+    })
+}
+
+fn slow(options: &Options, modules: &Modules) -> Route {
+    let codec = codec_fn(
+        |_, body| {
+            let text = str::from_utf8(&body).map_err(ErrorAnswer::bad_body)?;
+            let milliseconds = text.trim().parse().map_err(ErrorAnswer::bad_body)?;
+            Ok(Duration::from_millis(milliseconds))
+        },
+        |_, slept: Duration| format!("slept {} ms", slept.as_millis()),
+    );
+    let mut route = Route::module(codec, modules.slow.dispatcher());
+    if let Some(timeout) = options.slow_timeout() {
+        route = route.handler_timeout(timeout);
+    }
+    route
+}
+
+fn publish(modules: &Modules) -> Route {
+    let codec = codec_fn(
+        |_, body| String::from_utf8(body.to_vec()).map_err(ErrorAnswer::bad_body),
+        |_, Published { number }| format!("published {number}"),
+    );
+    Route::module(codec, modules.events.dispatcher())
+}
+
+fn events(modules: &Modules) -> Route {
+    let events = TopicEvents::new(
+        modules.published.clone(),
+        || Backlog::drop_oldest(256),
+        |event| SseEvent::json(&event)?.id(event.number.to_string()),
+    );
+    Route::topic_events(events).methods([Method::GET])
+}
