@@ -11,7 +11,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::{Buf as _, Bytes};
@@ -73,6 +73,15 @@ pin_project! {
     }
 }
 
+pin_project! {
+    /// A body and what it needs until its end.
+    struct Holding<T> {
+        #[pin]
+        body: Body,
+        held: Option<T>,
+    }
+}
+
 /// A body that comes from a connection.
 struct Received {
     body: Incoming,
@@ -115,6 +124,18 @@ impl Body {
         body: impl http_body::Body<Data = Bytes, Error = BodyError> + Send + 'static,
     ) -> Self {
         Self::new(Inner::Foreign(Box::pin(body)))
+    }
+
+    /// Keeps `held` until the body is at its end, or dropped. A body that is complete already needs
+    /// nothing any more.
+    pub(crate) fn holding<T: Send + 'static>(self, held: T) -> Self {
+        match self.0 {
+            Inner::Empty | Inner::Full(_) => self,
+            Inner::Incoming(_) | Inner::Foreign(_) => {
+                let held = Some(held);
+                Self::foreign(Holding { body: self, held })
+            }
+        }
     }
 
     const fn new(inner: Inner) -> Self {
@@ -242,6 +263,34 @@ where
                 Err(error) => Err(BodyError::new(error)),
             })
         })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+// === impl Holding ===
+
+impl<T> http_body::Body for Holding<T> {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let mut this = self.project();
+        let frame = ready!(this.body.as_mut().poll_frame(cx));
+        // Whoever has the last frame does not always ask whether there is another one.
+        if !matches!(frame, Some(Ok(_))) || this.body.is_end_stream() {
+            *this.held = None;
+        }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

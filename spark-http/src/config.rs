@@ -53,6 +53,26 @@ pub enum ConfigError {
         /// The method that set it.
         setting: &'static str,
     },
+    /// A limit is zero, so that nothing could ever be let in.
+    #[error("{setting} is zero")]
+    ZeroLimit {
+        /// The method that set it.
+        setting: &'static str,
+    },
+    /// A route has a queue, and no limit that anybody could wait for.
+    #[error("route {name:?} has a queue, but its concurrency is not limited")]
+    QueueWithoutConcurrency {
+        /// The name, or path.
+        name: String,
+    },
+    /// A body may be larger than all bodies together.
+    #[error("a body limit of {body_limit} bytes is above what all bodies may take, {body_memory}")]
+    BodyLimitAboveMemory {
+        /// The limit of one body, in bytes.
+        body_limit: usize,
+        /// The limit of all, in bytes.
+        body_memory: usize,
+    },
     /// The limit of a request's head is smaller than the smallest the parser works with.
     #[error("head limit of {bytes} bytes is below the smallest possible, {least}")]
     HeadLimitTooSmall {

@@ -13,7 +13,7 @@
 //! | 431 | the head is too large |
 //! | 500 | the handler's own error, with its text; a panic, without |
 //! | 502 | the module behind the route is gone |
-//! | 503 | draining, shutting down or full, with `Retry-After` |
+//! | 503 | draining, shutting down, full, or too much in flight, with `Retry-After` |
 //! | 504 | the deadline passed |
 //!
 //! Invariant: no other file of this crate names a status code.
@@ -296,6 +296,22 @@ impl ErrorAnswer {
 
     pub(crate) fn draining() -> Self {
         unavailable("server is shutting down").closing()
+    }
+
+    /// 503: as many requests are in flight, and as many wait, as may.
+    pub(crate) fn saturated() -> Self {
+        unavailable("too many requests in flight")
+    }
+
+    /// 503: no memory is left for bodies.
+    pub(crate) fn out_of_memory() -> Self {
+        unavailable("too many bodies in memory").closing()
+    }
+
+    /// 504: the deadline passed while the request waited for its turn.
+    pub(crate) fn never_started() -> Self {
+        let stage = Stage::NotAdmitted;
+        SparkChannelError::TimedOut { stage }.into()
     }
 
     pub(crate) fn deadline_passed() -> Self {

@@ -22,11 +22,13 @@ use crate::{
     auth::Authentication,
     body::BodyLimits,
     due, panic,
+    permits::{ByteBudget, Permits, RouteLimit},
     request_id::{RequestIds, X_REQUEST_ID},
     route::{Running, StreamedTarget, Target, WholeTarget},
     seeing::Mount,
 };
 
+mod admission;
 mod builder;
 mod path;
 mod receive;
@@ -36,6 +38,7 @@ mod table;
 pub use builder::IngressBuilder;
 pub use shutdown::ShutdownCredential;
 
+use admission::Upgrade;
 use table::{Found, Named, Table};
 
 /// Answers `POST /{name}` with the route of that name. Cheap to clone.
@@ -80,6 +83,8 @@ pub struct Answering(Pin<Box<dyn Future<Output = Answer> + Send>>);
 struct Inner {
     table: Table,
     authentication: Authentication,
+    permits: Option<Arc<Permits>>,
+    bodies: ByteBudget,
     limits: Limits,
     ids: RequestIds,
     mount: Option<Mount>,
@@ -96,6 +101,9 @@ struct Limits {
     body_limit: usize,
     body_timeout: Duration,
     handler_timeout: Duration,
+    in_flight: usize,
+    queue: usize,
+    body_memory: Option<usize>,
 }
 
 // === impl Ingress ===
@@ -208,19 +216,27 @@ impl Inner {
     {
         let Named { name, route, .. } = named;
         route.access.check(identity.as_ref(), &parts.headers)?;
+        let in_flight = self.in_flight(named);
+        if !body.is_end_stream() {
+            in_flight.check()?;
+        }
+        let upgrade = Upgrade::of(&parts);
         let limits = BodyLimits {
             bytes: route.body_limit.unwrap_or(self.limits.body_limit),
             timeout: self.limits.body_timeout,
         };
+        let mut reserved = self.bodies.reserve();
         let body = match &route.target {
             Target::Whole(target) => {
-                let body = receive::body(body, &parts.headers, limits).await?;
+                let body = receive::body(body, &parts.headers, limits, &mut reserved).await?;
                 Input::Whole(target, body)
             }
             Target::Streamed(target) => Input::Streamed(target, Body::wrap(body), limits),
         };
         let timeout = route.handler_timeout.unwrap_or(self.limits.handler_timeout);
         let deadline = due::unless_never(Instant::now(), timeout);
+        // After the body, so that a client that is slow to send it holds nobody's permit.
+        let admission = in_flight.admit(deadline).await?;
         let span = tracing::debug_span!(
             "http_request",
             handler = &**name,
@@ -229,7 +245,8 @@ impl Inner {
         );
         let name = Arc::clone(name);
         let context = Context::new(parts, name, parameters, identity, id, deadline);
-        body.run(context).instrument(span).await
+        let answer = body.run(context).instrument(span).await?;
+        Ok(admission.last_for(answer, upgrade))
     }
 }
 
@@ -243,6 +260,14 @@ impl Inner {
             _ => self.identify(parts).await?,
         };
         Ok((found?, identity))
+    }
+
+    fn in_flight<'a>(&'a self, named: &'a Named) -> admission::Limits<'a> {
+        let is_exempt = named.route.in_flight == RouteLimit::Exempt;
+        admission::Limits {
+            route: named.permits.as_ref(),
+            all: self.permits.as_ref().filter(|_| !is_exempt),
+        }
     }
 
     async fn identify(&self, parts: &Parts) -> Result<Option<Identity>, ErrorAnswer> {

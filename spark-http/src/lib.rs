@@ -14,6 +14,7 @@ mod ingress;
 mod panic;
 mod params;
 mod path_parameters;
+mod permits;
 mod request_id;
 mod route;
 mod seeing;

@@ -14,7 +14,7 @@ use self::{service::ServiceTarget, streaming::StreamingTarget};
 use crate::{
     Answer, Body, BodyStream, Codec, Context, ErrorAnswer, IntoAnswer, InvalidSseEvent,
     ModuleError, ReplyEvents, SseEvent, TopicEvents, Verb, auth::Access, body::BodyLimits,
-    seeing::Watched,
+    permits::RouteLimit, seeing::Watched,
 };
 
 mod methods;
@@ -48,6 +48,7 @@ pub struct Route {
     watched: Option<Arc<Watched>>,
     pub(crate) methods: Methods,
     pub(crate) access: Access,
+    pub(crate) in_flight: RouteLimit,
     pub(crate) handler_timeout: Option<Duration>,
     pub(crate) body_limit: Option<usize>,
 }
@@ -282,6 +283,14 @@ impl Route {
         self
     }
 
+    /// The limit of its own for bodies that are held in memory.
+    pub(crate) fn whole_body_limit(&self) -> Option<usize> {
+        match self.target {
+            Target::Whole(_) => self.body_limit,
+            Target::Streamed(_) => None,
+        }
+    }
+
     pub(crate) fn watched(&self) -> Option<Arc<Watched>> {
         self.watched.clone()
     }
@@ -296,6 +305,7 @@ impl Route {
             watched: None,
             methods: Methods::These(vec![Method::POST]),
             access: Access::Identified,
+            in_flight: RouteLimit::default(),
             handler_timeout: None,
             body_limit: None,
         }
@@ -307,6 +317,7 @@ impl fmt::Debug for Route {
         f.debug_struct("Route")
             .field("methods", &self.methods)
             .field("access", &self.access)
+            .field("in_flight", &self.in_flight)
             .field("handler_timeout", &self.handler_timeout)
             .field("body_limit", &self.body_limit)
             .finish_non_exhaustive()

@@ -1,14 +1,19 @@
 //! What `manager_handlers` 0.7.2 got wrong over HTTP, one test for each fault that this crate
-//! could have as well. What needs authentication or TLS comes with those.
+//! could have as well. What needs TLS comes with it.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    future::{Future as _, poll_fn},
+    net::SocketAddr,
+    task::Poll,
+    time::Duration,
+};
 
 use spark_channel::{Stop, pool, spawn_module};
-use spark_http::{ConfigError, HttpServer, Ingress, Route, TextCodec};
+use spark_http::{ApiKeys, ConfigError, HttpServer, Ingress, Route, ShutdownCredential, TextCodec};
 
 use crate::{
     modules::Gated,
-    wire::{Client, Serving, serve, within},
+    wire::{Client, Reply, Serving, serve, serve_bound, within},
 };
 
 #[path = "support/modules.rs"]
@@ -28,6 +33,107 @@ async fn serve_module(gated: &Gated) -> Serving {
 async fn status(client: &mut Client, name: &str, body: &str) -> u16 {
     client.post(name, body).await;
     client.reply().await.status
+}
+
+/// The first answer that any of `clients` gets.
+async fn first_reply(clients: &mut [Client]) -> Reply {
+    let mut replies: Vec<_> = clients
+        .iter_mut()
+        .map(|client| Box::pin(client.reply()))
+        .collect();
+    let first = poll_fn(|cx| {
+        let mut polled = replies.iter_mut().map(|reply| reply.as_mut().poll(cx));
+        polled.find(Poll::is_ready).unwrap_or(Poll::Pending)
+    });
+    within(first).await
+}
+
+#[tokio::test]
+async fn shutdown_is_neither_unauthenticated_nor_a_get() {
+    let server = HttpServer::bind("127.0.0.1:0").await.expect("a free port");
+    let credential = ShutdownCredential::new("stop").expect("valid");
+    let ingress = Ingress::builder()
+        .shutdown_route(server.handle(), credential)
+        .build()
+        .expect("valid");
+    let serving = serve_bound(server, ingress);
+    for (method, status) in [("GET", 405), ("POST", 401)] {
+        let mut client = serving.connect().await;
+        client
+            .send(format!("{method} /shutdown HTTP/1.1\r\nhost: t\r\n\r\n"))
+            .await;
+        assert_eq!(client.reply().await.status, status, "{method}");
+    }
+    assert!(!serving.handle.is_draining());
+}
+
+#[tokio::test]
+async fn an_empty_key_is_neither_on_nor_off_but_an_error() {
+    let error = ApiKeys::new([("default", "")]).expect_err("empty");
+    assert_eq!(error.to_string(), r#"credential "default" is empty"#);
+    // Without a key, whatever is sent is let in; with one, an empty one is not.
+    let keys = ApiKeys::new([("ci", "key")]).expect("valid");
+    for (keys, status) in [(ApiKeys::default(), 200), (keys, 401)] {
+        let ingress = Ingress::builder()
+            .api_keys(keys)
+            .handler_fn("m", |_, _| async { "in" })
+            .build()
+            .expect("valid");
+        let serving = serve(HttpServer::builder(), ingress).await;
+        let mut client = serving.connect().await;
+        client
+            .send("POST /m HTTP/1.1\r\nhost: t\r\nauthorization:\r\ncontent-length: 0\r\n\r\n")
+            .await;
+        assert_eq!(client.reply().await.status, status);
+    }
+}
+
+#[tokio::test]
+async fn the_global_permit_is_not_taken_before_the_local_one() {
+    let gated = Gated::closed();
+    let slow = Route::module(TextCodec, spawn_module(gated.clone()).dispatcher());
+    let ingress = Ingress::builder()
+        .max_in_flight(2)
+        .route("slow", slow.concurrency(1).queue(8))
+        .handler_fn("fast", |_, _| async { "fast" })
+        .build()
+        .expect("valid");
+    let serving = serve(HttpServer::builder(), ingress).await;
+    let mut slow = Vec::new();
+    for _ in 0..10 {
+        let mut client = serving.connect().await;
+        client.post("slow", "").await;
+        slow.push(client);
+    }
+    // One is turned away once one runs and eight wait.
+    assert_eq!(first_reply(&mut slow).await.status, 503);
+    let mut client = serving.connect().await;
+    assert_eq!(status(&mut client, "fast", "").await, 200);
+}
+
+#[tokio::test]
+async fn bodies_are_not_buffered_without_bound_before_any_permit() {
+    let gated = Gated::open();
+    let module = spawn_module(gated.clone()).dispatcher();
+    let ingress = Ingress::builder()
+        .body_limit(1000)
+        .body_memory(2000)
+        .route("m", Route::module(TextCodec, module).concurrency(1))
+        .build()
+        .expect("valid");
+    let serving = serve(HttpServer::builder(), ingress).await;
+    let head = "POST /m HTTP/1.1\r\nhost: t\r\ncontent-length: 1000\r\n\r\n";
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        let mut client = serving.connect().await;
+        client.send(format!("{head}{}", "x".repeat(999))).await;
+        clients.push(client);
+    }
+    // Whichever came last does not fit.
+    let reply = first_reply(&mut clients).await;
+    assert_eq!((reply.status, reply.closes()), (503, true));
+    assert!(reply.head.contains("\r\nretry-after: 1\r\n"));
+    assert_eq!(gated.runs(), 0);
 }
 
 #[tokio::test]

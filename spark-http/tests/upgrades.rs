@@ -5,7 +5,7 @@ use std::{convert::Infallible, future::Future, time::Duration};
 use http::{Request, Response, StatusCode, header};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use spark_http::{AfterUpgrade, Body, Draining, HttpServer, Ingress};
+use spark_http::{AfterUpgrade, Body, Draining, HttpServer, Ingress, Route};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -30,6 +30,7 @@ fn chat<F, Fut>(
 ) -> impl Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
 + Clone
 + Send
++ Sync
 + 'static
 where
     F: Fn(Chat, Draining) -> Fut + Clone + Send + Sync + 'static,
@@ -221,4 +222,40 @@ async fn a_request_whose_upgrade_is_not_taken_up_is_answered_as_any_other() {
     assert_eq!(reply.body, r#"{"message":"no chat","status":"Ok"}"#);
     let report = serving.drain().await;
     assert_eq!((report.served, report.upgraded), (2, 0));
+}
+
+#[tokio::test]
+async fn a_connection_that_changed_its_protocol_holds_its_permit_until_it_ends() {
+    let chat = chat(|mut chat: Chat, _| async move {
+        let mut read = Vec::new();
+        let _ = chat.read_to_end(&mut read).await;
+    });
+    let ingress = Ingress::builder()
+        .route("chat", Route::service(chat).concurrency(1).queue(0))
+        .build()
+        .expect("valid");
+    let serving = serve(HttpServer::builder(), ingress).await;
+    let first = switched(&serving).await;
+    let mut turned_away = serving.connect().await;
+    turned_away.send(UPGRADE).await;
+    let head = read_until(&mut turned_away, b"\r\n\r\n").await;
+    assert!(
+        head.starts_with(b"HTTP/1.1 503 "),
+        "{}",
+        head.escape_ascii()
+    );
+
+    drop(first);
+    // Until the server has seen that the client left.
+    within(async {
+        loop {
+            let mut client = serving.connect().await;
+            client.send(UPGRADE).await;
+            let head = read_until(&mut client, b"\r\n\r\n").await;
+            if head.starts_with(SWITCHING) {
+                break;
+            }
+        }
+    })
+    .await;
 }

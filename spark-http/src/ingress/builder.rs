@@ -14,6 +14,7 @@ use crate::{
     ServerHandle,
     auth::Authentication,
     config,
+    permits::{ByteBudget, Permits},
     request_id::RequestIds,
     seeing::{Mount, Serves},
 };
@@ -41,6 +42,9 @@ impl IngressBuilder {
                 body_limit: 1024 * 1024,
                 body_timeout: Duration::from_secs(30),
                 handler_timeout: Duration::from_secs(120),
+                in_flight: 10_000,
+                queue: 1024,
+                body_memory: None,
             },
             mount: None,
         }
@@ -168,10 +172,40 @@ impl IngressBuilder {
 
     /// Answers 413 to larger bodies, in bytes. Default: 1 MiB.
     ///
-    /// A body is held in memory whole, so this times the number of connections is what
-    /// clients can make the process hold.
+    /// A body is held in memory whole; [`body_memory`](Self::body_memory) bounds them all.
     pub fn body_limit(mut self, bytes: usize) -> Self {
         self.limits.body_limit = bytes;
+        self
+    }
+
+    /// Lets `requests` be in flight at a time, of all routes together; others wait in a
+    /// [queue](Self::queue). Default: 10 000. `usize::MAX` is no limit.
+    ///
+    /// A request takes the permit of its [route](Route::concurrency) first and this one last, so
+    /// that those who wait for a busy route hold up no others. A larger value lets more work compete for
+    /// processors and memory.
+    pub fn max_in_flight(mut self, requests: usize) -> Self {
+        self.limits.in_flight = requests;
+        self
+    }
+
+    /// Lets `requests` wait while as many as [may](Self::max_in_flight) are in flight; further ones are
+    /// answered 503 at once. Default: 1024.
+    ///
+    /// A larger value turns fewer away in a burst, and makes those who wait wait longer.
+    pub fn queue(mut self, requests: usize) -> Self {
+        self.limits.queue = requests;
+        self
+    }
+
+    /// Bounds what the bodies of requests take in memory, all together, in bytes. Default: 256 MiB, or
+    /// the largest body limit if that is more.
+    ///
+    /// A body counts from its first byte, while it waits and while its handler runs. At the bound,
+    /// the request whose next bytes do not fit is answered 503; nobody waits for memory, as
+    /// those who hold some could be waiting for each other. Bodies that are streamed do not count.
+    pub fn body_memory(mut self, bytes: usize) -> Self {
+        self.limits.body_memory = Some(bytes);
         self
     }
 
@@ -222,7 +256,9 @@ impl IngressBuilder {
     /// apart; when a name, or a segment of a path, is empty, longer than 128 bytes, `.` or `..`, or has a
     /// control character in it, or a name a `/`; when a route has an address of what
     /// [sees](Self::seeing) it, or [allows](Route::allow) identities that nothing establishes; when the
-    /// credential of the shutdown route is an API key; and when a timeout is zero.
+    /// credential of the shutdown route is an API key; when a timeout or a limit on requests is zero, or a
+    /// route has a queue without a concurrency; and when a body may be larger than all
+    /// bodies together.
     pub fn build(self) -> Result<Ingress, ConfigError> {
         config::check_timeouts(&[
             ("body_timeout", self.limits.body_timeout),
@@ -238,6 +274,10 @@ impl IngressBuilder {
             });
         }
         let mut table = self.routes.build()?;
+        let permits = self.limits.permits()?;
+        let body_memory = self
+            .limits
+            .body_memory(table.routes().map(|named| &named.route))?;
         for named in table.routes() {
             self.authentication.check_route(&named.name, &named.route)?;
             if let Some(timeout) = named.route.handler_timeout {
@@ -254,6 +294,8 @@ impl IngressBuilder {
             inner: Arc::new(Inner {
                 table,
                 authentication: self.authentication,
+                permits,
+                bodies: ByteBudget::new(body_memory),
                 limits: self.limits,
                 ids: RequestIds::new(),
                 mount: self.mount,
@@ -261,3 +303,44 @@ impl IngressBuilder {
         })
     }
 }
+
+// === impl Limits ===
+
+impl Limits {
+    /// # Errors
+    ///
+    /// [`ConfigError::ZeroLimit`].
+    fn permits(&self) -> Result<Option<Arc<Permits>>, ConfigError> {
+        match self.in_flight {
+            0 => Err(ConfigError::ZeroLimit {
+                setting: "max_in_flight",
+            }),
+            usize::MAX => Ok(None),
+            limit => Ok(Some(Permits::new(limit, self.queue))),
+        }
+    }
+
+    /// # Errors
+    ///
+    /// [`ConfigError::BodyLimitAboveMemory`] if the body of one of `routes` could never be read.
+    fn body_memory<'a>(
+        &self,
+        routes: impl Iterator<Item = &'a Route>,
+    ) -> Result<usize, ConfigError> {
+        let limits = routes.filter_map(Route::whole_body_limit);
+        let body_limit = limits.fold(self.body_limit, usize::max);
+        match self.body_memory {
+            None => Ok(BODY_MEMORY.max(body_limit)),
+            Some(body_memory) if body_memory < body_limit => {
+                Err(ConfigError::BodyLimitAboveMemory {
+                    body_limit,
+                    body_memory,
+                })
+            }
+            Some(body_memory) => Ok(body_memory),
+        }
+    }
+}
+
+/// Bodies of the default limit for 256 requests, or of the usual kilobytes for many more.
+const BODY_MEMORY: usize = 256 * 1024 * 1024;

@@ -11,6 +11,7 @@ use crate::{
     ErrorAnswer,
     body::{BodyLimits, announced},
     due,
+    permits::{Full, Reserved},
 };
 
 /// Collects chunks up to a limit. One chunk is passed on without a copy.
@@ -28,7 +29,8 @@ struct TooLarge;
 /// # Errors
 ///
 /// 413 before the first read if `content-length` says so, otherwise at the first
-/// excess byte; 408 when it takes longer than its limit; 400 when it ends early.
+/// excess byte; 503 when `reserved` cannot hold it; 408 when it takes longer than its limit;
+/// 400 when it ends early.
 ///
 /// # Cancel safety
 ///
@@ -37,6 +39,7 @@ pub(super) async fn body<B>(
     body: B,
     headers: &HeaderMap,
     limits: BodyLimits,
+    reserved: &mut Reserved<'_>,
 ) -> Result<Bytes, ErrorAnswer>
 where
     B: Body,
@@ -54,7 +57,9 @@ where
     if body.is_end_stream() && least == 0 {
         return Ok(Bytes::new());
     }
-    let bytes = match timeout_at(due::after(Instant::now(), within), collect(body, limit)).await {
+    let due = due::after(Instant::now(), within);
+    let collecting = collect(body, limit, reserved);
+    let bytes = match timeout_at(due, collecting).await {
         Ok(collected) => collected?,
         Err(_) => return Err(ErrorAnswer::body_too_slow()),
     };
@@ -65,7 +70,11 @@ where
     Ok(bytes)
 }
 
-async fn collect<B>(body: B, limit: usize) -> Result<Bytes, ErrorAnswer>
+async fn collect<B>(
+    body: B,
+    limit: usize,
+    reserved: &mut Reserved<'_>,
+) -> Result<Bytes, ErrorAnswer>
 where
     B: Body,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -78,6 +87,9 @@ where
             Some(Ok(frame)) => {
                 // Trailers have no meaning here.
                 if let Ok(data) = frame.into_data() {
+                    reserved
+                        .grow(data.remaining())
+                        .map_err(|Full| ErrorAnswer::out_of_memory())?;
                     collected
                         .push(data)
                         .map_err(|TooLarge| ErrorAnswer::body_too_large(limit))?;

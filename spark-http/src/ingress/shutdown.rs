@@ -9,6 +9,7 @@ use crate::{
     Body, ConfigError, Context, Route, ServerHandle, answer,
     auth::{Access, Secret},
     body::BodyLimits,
+    permits::RouteLimit,
     route::{Running, StreamedTarget, Target},
 };
 
@@ -54,6 +55,7 @@ impl Route {
     pub(super) fn shutdown(server: ServerHandle, credential: ShutdownCredential) -> Self {
         let mut route = Self::new(Target::Streamed(Arc::new(ShutdownTarget(server))));
         route.access = Access::Holder(credential.0);
+        route.in_flight = RouteLimit::Exempt;
         route
     }
 }

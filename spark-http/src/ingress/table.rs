@@ -6,7 +6,7 @@ use http::{HeaderValue, Method, request::Parts};
 use matchit::InsertError;
 
 use super::path::{self, Pattern};
-use crate::{ConfigError, ErrorAnswer, PathParameters, Route, seeing::Counters};
+use crate::{ConfigError, ErrorAnswer, PathParameters, Route, permits::Permits, seeing::Counters};
 
 /// All routes of an ingress. Nothing in it grows after it is built.
 pub(super) struct Table {
@@ -39,6 +39,7 @@ pub(super) enum Place {
 pub(super) struct Named {
     pub(super) name: Arc<str>,
     pub(super) route: Route,
+    pub(super) permits: Option<Arc<Permits>>,
     pub(super) counters: Option<Arc<Counters>>,
 }
 
@@ -217,9 +218,11 @@ impl Named {
             let name = name.to_owned();
             return Err(ConfigError::NoMethods { name });
         }
+        let permits = route.in_flight.permits(name)?;
         Ok(Self {
             name: name.into(),
             route,
+            permits,
             counters: None,
         })
     }

@@ -3,8 +3,9 @@
 use std::{
     fmt,
     future::Future,
+    mem,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::Poll,
 };
 
@@ -50,7 +51,15 @@ pub struct Draining(CancellationToken);
 #[derive(Clone)]
 pub struct AfterUpgrade(Slot);
 
-type Slot = Arc<Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>>;
+type Slot = Arc<Mutex<Taken>>;
+
+/// What a handler left for its connection.
+#[derive(Default)]
+struct Taken {
+    work: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// Kept until the connection ends.
+    held: Option<Box<dyn Send>>,
+}
 
 /// Ends the connection when dropped, whoever has its socket.
 struct Switched<'a, T: Transport> {
@@ -93,12 +102,20 @@ impl AfterUpgrade {
     /// its protocol. If it does not, `future` is dropped unpolled. A second future takes the
     /// first one's place.
     pub fn run(&self, future: impl Future<Output = ()> + Send + 'static) {
-        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *slot = Some(Box::pin(future));
+        self.lock().work = Some(Box::pin(future));
     }
 
-    fn take(&self) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    /// Keeps `held` until the connection ends, or until it is known not to change its protocol.
+    pub(crate) fn hold(&self, held: impl Send + 'static) {
+        self.lock().held = Some(Box::new(held));
+    }
+
+    fn take(&self) -> Taken {
+        mem::take(&mut self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Taken> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -127,7 +144,10 @@ pub(super) async fn keep<T: Transport>(
         shared,
         has_ended: false,
     };
-    let mut work = work.and_then(|work| work.take());
+    let Taken {
+        mut work,
+        held: _held,
+    } = work.map(|work| work.take()).unwrap_or_default();
     // Whoever writes runs elsewhere, so a stall is not seen as it begins, but looked for.
     let mut look = std::pin::pin!(sleep_until(due::after(Instant::now(), limits.write)));
     std::future::poll_fn(|cx| {
