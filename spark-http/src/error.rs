@@ -277,6 +277,11 @@ impl ErrorAnswer {
         Self::new(StatusCode::NOT_FOUND, "nothing here")
     }
 
+    #[cfg(feature = "dashboard")]
+    pub(crate) fn too_many_viewers() -> Self {
+        unavailable("too many viewers")
+    }
+
     pub(crate) fn not_ready(why: String) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, why).with_retry_after(RETRY)
     }

@@ -7,6 +7,8 @@ mod body;
 mod codec;
 mod config;
 mod context;
+#[cfg(feature = "dashboard")]
+mod dashboard;
 mod due;
 mod endpoint;
 mod error;

@@ -13,9 +13,13 @@ use http::{
     header::{CACHE_CONTROL, CONTENT_TYPE},
     request::Parts,
 };
-use spark_channel::{System, WeakDispatcher};
+use spark_channel::{System, Watch, WeakDispatcher};
 use tower_service::Service;
+#[cfg(feature = "dashboard")]
+use {std::time::Duration, tokio::time::Instant};
 
+#[cfg(feature = "dashboard")]
+use crate::dashboard::Sampler;
 use crate::{
     Answer, Body, ErrorAnswer, ServerHandle, answer,
     request_id::{RequestIds, X_REQUEST_ID},
@@ -32,13 +36,19 @@ mod routes;
 use self::{
     endpoint::Endpoint,
     modules::{Modules, WatchedModule},
-    readiness::{Check, Unready},
+    readiness::Check,
     routes::RouteCounters,
 };
 pub(crate) use self::{
     modules::WatchedModule as Watched,
     mount::{Mount, Serves},
+    readiness::Unready,
     routes::RouteCounters as Counters,
+};
+#[cfg(feature = "dashboard")]
+pub(crate) use self::{
+    modules::{SeenModule, state_name},
+    routes::{BOUNDS, RouteCounts, Times},
 };
 
 /// Shows how a service is doing: to balancers, to Prometheus, and to people.
@@ -48,6 +58,7 @@ pub(crate) use self::{
 /// | `/healthz` | 200 while the process answers at all |
 /// | `/readyz` | 200 while it should get requests; 503 while a watched server drains, a module is not running or a check fails |
 /// | `/metrics` | the counts of routes, servers and modules, in the text format of Prometheus (0.0.4) |
+/// | `/_spark` | with the feature `dashboard`: a live page for people, which needs no network but this service |
 ///
 /// Only `GET` and `HEAD`. What is watched by modules and servers is read when somebody asks; what
 /// is counted of requests costs each a few relaxed atomic additions and two looks at the clock.
@@ -94,12 +105,24 @@ pub struct Seeing(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
+    name: Box<str>,
+    version: Box<str>,
     modules: Modules,
     routes: Mutex<Vec<SeenRoute>>,
     unrouted: RouteCounters,
     servers: Mutex<Vec<SeenServer>>,
     checks: Mutex<Vec<Check>>,
     ids: RequestIds,
+    #[cfg(feature = "dashboard")]
+    page: PageOf,
+}
+
+/// What the live page alone needs.
+#[cfg(feature = "dashboard")]
+#[derive(Debug)]
+struct PageOf {
+    sampler: Sampler,
+    since: Instant,
 }
 
 /// A route whose requests are counted.
@@ -107,6 +130,8 @@ struct Inner {
 pub(crate) struct SeenRoute {
     pub(crate) label: Arc<str>,
     pub(crate) counters: Arc<RouteCounters>,
+    /// The module it leads to.
+    module: Option<Arc<WatchedModule>>,
 }
 
 #[derive(Clone, Debug)]
@@ -118,16 +143,29 @@ pub(crate) struct SeenServer {
 // === impl Seeing ===
 
 impl Seeing {
-    /// Watches nothing yet.
+    /// Watches nothing yet, of a service without a name.
     #[must_use]
     pub fn new() -> Self {
+        Self::named("service", "")
+    }
+
+    /// As [`new`](Self::new), of a service that people know by `name` and `version`.
+    #[must_use]
+    pub fn named(name: impl Into<String>, version: impl Into<String>) -> Self {
         Self(Arc::new(Inner {
+            name: name.into().into(),
+            version: version.into().into(),
             modules: Modules::default(),
             routes: Mutex::default(),
             unrouted: RouteCounters::default(),
             servers: Mutex::default(),
             checks: Mutex::default(),
             ids: RequestIds::new(),
+            #[cfg(feature = "dashboard")]
+            page: PageOf {
+                sampler: Sampler::new(),
+                since: Instant::now(),
+            },
         }))
     }
 
@@ -221,8 +259,8 @@ impl Seeing {
         label: &str,
         module: Option<Arc<WatchedModule>>,
     ) -> Arc<RouteCounters> {
-        if let Some(module) = module {
-            self.0.modules.add(module);
+        if let Some(module) = &module {
+            self.0.modules.add(Arc::clone(module));
         }
         let mut routes = lock(&self.0.routes);
         if let Some(known) = routes.iter().find(|route| *route.label == *label) {
@@ -232,8 +270,14 @@ impl Seeing {
         routes.push(SeenRoute {
             label: label.into(),
             counters: Arc::clone(&counters),
+            module,
         });
         counters
+    }
+
+    /// The service's name and version.
+    pub(crate) fn name(&self) -> (&str, &str) {
+        (&self.0.name, &self.0.version)
     }
 
     pub(crate) fn routes(&self) -> Vec<SeenRoute> {
@@ -265,6 +309,8 @@ impl Seeing {
                 }
                 answer::text("ready")?
             }
+            #[cfg(feature = "dashboard")]
+            Endpoint::Dashboard(part) => return part.answer(self, parts),
             Endpoint::Metrics => {
                 let mut answer = Answer::new(Body::from(metrics::page(self)));
                 let kind = HeaderValue::from_static(prometheus::CONTENT_TYPE);
@@ -278,9 +324,26 @@ impl Seeing {
     }
 }
 
+#[cfg(feature = "dashboard")]
+impl Seeing {
+    pub(crate) fn sampler(&self) -> &Sampler {
+        &self.0.page.sampler
+    }
+
+    pub(crate) fn up(&self) -> Duration {
+        self.0.page.since.elapsed()
+    }
+}
+
 impl Default for Seeing {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+impl SeenRoute {
+    pub(crate) fn module_watch(&self) -> Option<&Watch> {
+        self.module.as_deref().map(WatchedModule::watch)
     }
 }
 

@@ -290,6 +290,10 @@ async fn requests_are_counted_by_route_and_class_of_status_and_while_they_are_in
         count(r#"spark_module_state{module="gated",state="running"}"#),
         1
     );
+    assert_eq!(
+        count(r#"spark_http_route_info{route="gated",module="gated"}"#),
+        1
+    );
     let named = r#"spark_module_message_handling_seconds_count{module="gated",message="text"}"#;
     assert_eq!(count(named), 1);
 }

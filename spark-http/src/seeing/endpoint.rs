@@ -1,10 +1,15 @@
 //! The addresses that a [`Seeing`](super::Seeing) answers.
 
+#[cfg(feature = "dashboard")]
+use crate::dashboard::Part;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Endpoint {
     Live,
     Ready,
     Metrics,
+    #[cfg(feature = "dashboard")]
+    Dashboard(Part),
 }
 
 // === impl Endpoint ===
@@ -16,12 +21,20 @@ impl Endpoint {
             "/healthz" => Some(Self::Live),
             "/readyz" => Some(Self::Ready),
             "/metrics" => Some(Self::Metrics),
+            #[cfg(feature = "dashboard")]
+            path => Part::at(path).map(Self::Dashboard),
+            #[cfg(not(feature = "dashboard"))]
             _ => None,
         }
     }
 
     /// Whether it tells nothing that needs a credential.
     pub(crate) fn is_open(self) -> bool {
-        matches!(self, Self::Live | Self::Ready)
+        match self {
+            Self::Live | Self::Ready => true,
+            Self::Metrics => false,
+            #[cfg(feature = "dashboard")]
+            Self::Dashboard(part) => part.is_static(),
+        }
     }
 }

@@ -30,6 +30,13 @@ struct Message {
 
 pub(super) fn page(seeing: &Seeing) -> String {
     let mut page = Page::default();
+    let (service, version) = seeing.name();
+    page.family(
+        "spark_service_info",
+        Kind::Gauge,
+        "What the service is called",
+    )
+    .sample(&[("service", service), ("version", version)], 1);
     write_routes(&mut page, seeing);
     write_servers(&mut page, seeing);
     let modules = by_name(seeing.modules().see());
@@ -41,8 +48,18 @@ pub(super) fn page(seeing: &Seeing) -> String {
 // === routes ===
 
 fn write_routes(page: &mut Page, seeing: &Seeing) {
-    let routes: Vec<(Arc<str>, RouteCounts)> = seeing
-        .routes()
+    let routes = seeing.routes();
+    let mut family = page.family(
+        "spark_http_route_info",
+        Kind::Gauge,
+        "The module that a route leads to",
+    );
+    for route in &routes {
+        if let Some(module) = route.module_watch() {
+            family.sample(&[("route", &route.label), ("module", module.name())], 1);
+        }
+    }
+    let routes: Vec<(Arc<str>, RouteCounts)> = routes
         .into_iter()
         .map(|route| (route.label, route.counters.read()))
         .collect();

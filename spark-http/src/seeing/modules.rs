@@ -142,6 +142,10 @@ impl WatchedModule {
         Some(Arc::new(Self { watch, read }))
     }
 
+    pub(crate) fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
     fn see(&self) -> SeenModule {
         // Before the counts are read: whoever has ended counts no more.
         let state = self.watch.state();

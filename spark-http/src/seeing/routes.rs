@@ -103,6 +103,30 @@ impl RouteCounters {
     }
 }
 
+// === impl Times ===
+
+#[cfg(feature = "dashboard")]
+impl Times {
+    pub(crate) fn add(&mut self, other: &Self) {
+        for (bucket, more) in self.buckets.iter_mut().zip(other.buckets) {
+            *bucket += more;
+        }
+        self.total += other.total;
+    }
+
+    /// What came after `earlier`.
+    pub(crate) fn since(&self, earlier: &Self) -> Self {
+        let mut buckets = self.buckets;
+        for (bucket, before) in buckets.iter_mut().zip(earlier.buckets) {
+            *bucket = bucket.saturating_sub(before);
+        }
+        Self {
+            buckets,
+            total: self.total.saturating_sub(earlier.total),
+        }
+    }
+}
+
 // === impl Counting ===
 
 impl Counting<'_> {
