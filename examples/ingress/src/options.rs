@@ -38,6 +38,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "REQUESTS")]
     pub(crate) max_in_flight: Option<usize>,
 
+    /// How many requests may wait while as many as --max-in-flight are in flight
+    #[arg(long, value_name = "REQUESTS")]
+    pub(crate) queue: Option<usize>,
+
     /// The server's certificate chain, PEM. Turns TLS on, on every address that is no Unix socket
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,

@@ -35,7 +35,13 @@ pub(crate) fn ingress(
         Shutdown::ByCredential(credential) => ingress.shutdown_route(server.clone(), credential),
         Shutdown::ByApiKey => ingress.route("shutdown", shutdown(server.clone())),
     };
-    let seeing = Seeing::new();
+    if let Some(requests) = options.max_in_flight {
+        ingress = ingress.max_in_flight(requests);
+    }
+    if let Some(requests) = options.queue {
+        ingress = ingress.queue(requests);
+    }
+    let seeing = Seeing::named("ingress", env!("CARGO_PKG_VERSION"));
     seeing.watch_server("ingress", server);
 
     let ingress = ingress
@@ -71,7 +77,8 @@ fn slow(options: &Options, modules: &Modules) -> Route {
         },
         |_, slept: Duration| format!("slept {} ms", slept.as_millis()),
     );
-    let mut route = Route::module(codec, modules.slow.dispatcher());
+    let route = Route::module(codec, modules.slow.dispatcher());
+    let mut route = route.concurrency(1).queue(2);
     if let Some(timeout) = options.slow_timeout() {
         route = route.handler_timeout(timeout);
     }

@@ -1,0 +1,299 @@
+//! The program itself: started with its flags, spoken to over sockets, stopped by a signal or by its
+//! route.
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpStream,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::mpsc::{Receiver, sync_channel},
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+/// The running program. Killed when dropped, so that no test leaves one behind.
+struct Server {
+    program: Child,
+    lines: Receiver<String>,
+    address: String,
+}
+
+struct Answer {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+// === impl Server ===
+
+impl Server {
+    fn start(flags: &str) -> Self {
+        let mut program = ingress(&format!("--listen 127.0.0.1:0 {flags}"))
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let out = BufReader::new(program.stdout.take().expect("piped"));
+        // A pipe cannot be read with a time limit; a channel can.
+        let (sender, lines) = sync_channel(64);
+        std::thread::spawn(move || {
+            for line in out.lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut server = Self {
+            program,
+            lines,
+            address: String::new(),
+        };
+        let first = server.line();
+        let address = first.strip_prefix("listening on ").expect("an address");
+        address.clone_into(&mut server.address);
+        server
+    }
+
+    fn line(&self) -> String {
+        self.lines.recv_timeout(LIMIT).expect("a line in time")
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(&self.address).expect("it listens");
+        stream.set_read_timeout(Some(LIMIT)).expect("a limit");
+        stream
+    }
+
+    /// Sends a request on a connection of its own.
+    fn send(&self, line: &str, headers: &[&str], body: &str) -> TcpStream {
+        let mut stream = self.connect();
+        let mut headers = headers.join("\r\n");
+        if !headers.is_empty() {
+            headers.push_str("\r\n");
+        }
+        let length = body.len();
+        let request = format!(
+            "{line} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n{headers}\
+             content-length: {length}\r\n\r\n{body}"
+        );
+        stream.write_all(request.as_bytes()).expect("sent");
+        stream
+    }
+
+    fn ask(&self, line: &str, headers: &[&str], body: &str) -> Answer {
+        read(self.send(line, headers, body))
+    }
+
+    fn post(&self, path: &str, body: &str) -> Answer {
+        self.ask(&format!("POST {path}"), &[], body)
+    }
+
+    fn terminate(&self) {
+        let id = i32::try_from(self.program.id()).expect("an id");
+        let id = Pid::from_raw(id).expect("an id");
+        kill_process(id, Signal::TERM).expect("it runs");
+    }
+
+    /// Its last line, and how it ended.
+    fn report(mut self) -> (Value, ExitStatus) {
+        let report = serde_json::from_str(&self.line()).expect("one line of JSON");
+        assert!(self.lines.recv_timeout(LIMIT).is_err(), "one line only");
+        // It has closed its output, so it is at its end.
+        let status = self.program.wait().expect("it ends");
+        (report, status)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.program.kill();
+        let _ = self.program.wait();
+    }
+}
+
+fn ingress(flags: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ingress"));
+    command
+        .args(flags.split_whitespace())
+        .stdin(Stdio::null())
+        .stderr(Stdio::null());
+    command
+}
+
+fn read(mut stream: TcpStream) -> Answer {
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    Answer {
+        status: head[9..12].parse().expect("a status"),
+        head: head.to_owned(),
+        body: body.to_owned(),
+    }
+}
+
+#[test]
+fn every_route_does_what_it_says() {
+    let server = Server::start("");
+    let echoed = server.post("/echo", "hi");
+    assert_eq!(
+        (echoed.status, &*echoed.body),
+        (200, r#"{"message":"hi","status":"Ok"}"#)
+    );
+    let failed = server.post("/fail", "x");
+    let error = r#"{"message":"boom: x","status":"Error"}"#;
+    assert_eq!((failed.status, &*failed.body), (500, error));
+    let panicked = server.post("/panics", "a secret");
+    assert_eq!(panicked.status, 500);
+    assert!(!panicked.body.contains("secret"), "{}", panicked.body);
+    assert_eq!(server.post("/slow", "1").status, 200);
+    assert_eq!(server.post("/slow", "a while").status, 400);
+
+    let json = &["content-type: application/json"];
+    let added = server.ask("POST /sum", json, r#"{"a":1,"b":2}"#);
+    assert_eq!((added.status, &*added.body), (200, r#"{"sum":3}"#));
+    let wrong = server.ask("POST /sum", json, r#"{"a":1,"b":"2"}"#);
+    assert_eq!(wrong.status, 400);
+    assert!(wrong.body.contains(r#""pointer":"/b""#), "{}", wrong.body);
+    for path in ["/healthz", "/readyz", "/metrics", "/_spark"] {
+        assert_eq!(
+            server.ask(&format!("GET {path}"), &[], "").status,
+            200,
+            "{path}"
+        );
+    }
+    assert_eq!(server.post("/shutdown", "").status, 404);
+}
+
+#[test]
+fn what_is_published_reaches_those_who_listen() {
+    let server = Server::start("");
+    let listener = server.send("GET /events", &[], "");
+    let mut listener = BufReader::new(listener);
+    let mut line = String::new();
+    // The head comes when the subscription exists.
+    while line != "\r\n" {
+        line.clear();
+        listener.read_line(&mut line).expect("a line");
+    }
+    assert_eq!(server.post("/events", "news").status, 200);
+    while !line.starts_with("data: ") {
+        line.clear();
+        listener.read_line(&mut line).expect("a line");
+    }
+    assert_eq!(line.trim(), r#"data: {"number":1,"text":"news"}"#);
+}
+
+#[test]
+fn keys_are_asked_for_before_anything_is_said() {
+    let server = Server::start("--api-key one --api-key two");
+    for path in ["/echo", "/nobody"] {
+        let refused = server.post(path, "x");
+        assert_eq!(refused.status, 401);
+        assert!(refused.body.contains("Missing API Key"), "{}", refused.body);
+    }
+    let wrong = server.ask("POST /echo", &["authorization: Bearer three"], "x");
+    assert!(wrong.body.contains("Invalid API Key"), "{}", wrong.body);
+    for key in ["authorization: Bearer two", "authorization: one"] {
+        assert_eq!(server.ask("POST /echo", &[key], "x").status, 200);
+    }
+    assert_eq!(server.ask("GET /healthz", &[], "").status, 200);
+}
+
+#[test]
+fn limits_are_answered_from_the_table() {
+    let server = Server::start("--body-limit 10 --header-timeout-ms 100 --handler-timeout-ms 100");
+    assert_eq!(server.post("/echo", "12345678901").status, 413);
+    assert_eq!(server.post("/slow", "60000").status, 504);
+    let mut slow = server.connect();
+    slow.write_all(b"POST /echo HT").expect("sent");
+    assert_eq!(read(slow).status, 408);
+}
+
+#[test]
+fn whoever_is_one_too_many_is_told_when_to_come_back() {
+    let server = Server::start("--drain-ms 1000");
+    let requests: Vec<_> = (0..4)
+        .map(|_| server.send("POST /slow", &[], "1500"))
+        .collect();
+    let mut answers: Vec<_> = requests.into_iter().map(read).collect();
+    answers.sort_by_key(|answer| answer.status);
+
+    let statuses: Vec<_> = answers.iter().map(|answer| answer.status).collect();
+    assert_eq!(statuses, [200, 200, 200, 503]);
+    assert!(answers[3].head.to_lowercase().contains("retry-after: "));
+}
+
+#[test]
+fn a_signal_ends_it_with_a_report_when_what_is_under_way_is_done() {
+    let server = Server::start("");
+    assert_eq!(server.post("/echo", "x").status, 200);
+    let listener = server.send("GET /events", &[], "");
+    let under_way = server.send("POST /slow", &[], "500");
+    // Answered after it: so what is under way has come in.
+    assert_eq!(server.post("/echo", "x").status, 200);
+    server.terminate();
+
+    assert_eq!(read(under_way).status, 200);
+    drop(listener);
+    let (report, status) = server.report();
+    assert!(status.success(), "{status}");
+    assert_eq!(report["cut"], 0, "{report}");
+    let modules = report["modules"].as_array().expect("modules");
+    let slow = modules.iter().find(|module| module["module"] == "slow");
+    assert_eq!(slow.expect("slow")["handled"], 1);
+}
+
+#[test]
+fn the_shutdown_route_asks_for_its_own_credential() {
+    let server = Server::start("--api-key key --enable-shutdown stop");
+    assert_eq!(
+        server
+            .ask("GET /shutdown", &["authorization: key"], "")
+            .status,
+        405
+    );
+    assert_eq!(
+        server
+            .ask("POST /shutdown", &["authorization: key"], "")
+            .status,
+        401
+    );
+    let stopped = server.ask("POST /shutdown", &["authorization: stop"], "");
+    assert_eq!(
+        (stopped.status, &*stopped.body),
+        (200, r#"{"status":"Shutting down"}"#)
+    );
+    let (report, status) = server.report();
+    assert!(status.success(), "{status}");
+    assert_eq!(report["deadline_passed"], false);
+}
+
+#[test]
+fn without_a_credential_of_its_own_it_asks_for_an_api_key() {
+    let server = Server::start("--api-key key --enable-shutdown");
+    assert_eq!(server.post("/shutdown", "").status, 401);
+    let stopped = server.ask("POST /shutdown", &["authorization: Bearer key"], "");
+    assert_eq!(
+        (stopped.status, &*stopped.body),
+        (200, r#"{"status":"Shutting down"}"#)
+    );
+    assert!(server.report().1.success());
+}
+
+#[test]
+fn a_configuration_that_cannot_work_does_not_start() {
+    for flags in [
+        "--enable-shutdown",
+        "--tls-cert nowhere.pem",
+        "--tls-cert nowhere.pem --tls-key nowhere.pem",
+        "--allow-name somebody",
+        "--max-in-flight 0",
+        "--handler-timeout-ms 0",
+        "--listen nowhere:0",
+    ] {
+        let status = ingress(flags).stdout(Stdio::null()).status();
+        assert!(!status.expect("the program runs").success(), "{flags}");
+    }
+}
+
+const LIMIT: Duration = Duration::from_secs(20);
