@@ -422,3 +422,32 @@ async fn a_handler_sees_the_last_event_that_its_client_has_seen() {
         assert_eq!(all, format!(":\n\nevent: seen\ndata: {seen}\n\n"));
     }
 }
+
+#[tokio::test]
+async fn a_client_of_a_topic_holds_no_permit_and_one_of_a_stream_of_ones_own_does() {
+    let topic = Topic::new("numbers");
+    let own = Route::handler_fn(|context: Context, _| async move {
+        Sse::new(
+            &context,
+            stream::pending::<Result<SseEvent, std::convert::Infallible>>(),
+        )
+    });
+    let ingress = Ingress::builder()
+        .route("topic", topic_route(&topic, wait))
+        .route("own", own.methods([Method::GET]))
+        .max_in_flight(1)
+        .queue(0)
+        .build()
+        .expect("valid");
+    let get = async |path: &str| {
+        let request = Request::get(path).body(Body::empty()).expect("a request");
+        ingress.clone().oneshot(request).await.expect("infallible")
+    };
+    let _clients = [get("/topic").await, get("/topic").await];
+    let own = get("/own").await;
+    assert_eq!(own.status(), 200);
+    assert_eq!(get("/own").await.status(), 503);
+    assert_eq!(get("/topic").await.status(), 200);
+    drop(own);
+    assert_eq!(get("/own").await.status(), 200);
+}

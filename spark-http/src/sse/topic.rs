@@ -18,6 +18,7 @@ use tokio::sync::Semaphore;
 use super::{InvalidSseEvent, KEEP_ALIVE, Sse, SseEvent};
 use crate::{
     Context, ErrorAnswer, IntoAnswer, Route,
+    permits::RouteLimit,
     route::{Running, WholeTarget},
 };
 
@@ -32,8 +33,8 @@ use crate::{
 /// closed already answers 204, which tells browsers not to come back. The route keeps the topic
 /// open: as long as it is there, only [`Topic::close`] closes it.
 ///
-/// A client takes no permit of the limits on requests in flight once its answer has begun: it
-/// would hold it for hours. [`clients_max`](Self::clients_max) is the bound instead.
+/// A client takes no permit of the [limit on requests in flight](crate::IngressBuilder::max_in_flight):
+/// it would hold it for hours. [`clients_max`](Self::clients_max) is the bound instead.
 ///
 /// # Examples
 ///
@@ -128,7 +129,9 @@ where
             retry: self.retry,
             clients: Arc::new(Semaphore::new(clients)),
         };
-        Route::whole(target).methods([Method::GET])
+        let mut route = Route::whole(target).methods([Method::GET]);
+        route.in_flight = RouteLimit::Exempt;
+        route
     }
 }
 
