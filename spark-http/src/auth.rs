@@ -144,6 +144,12 @@ impl fmt::Debug for Identity {
 // === impl Authentication ===
 
 impl Authentication {
+    /// Whether a request for `route` needs an API key.
+    #[cfg(feature = "openapi")]
+    pub(crate) fn asks_key(&self, route: &Route) -> bool {
+        matches!(self, Self::ApiKeys(_)) && !matches!(route.access, Access::Public)
+    }
+
     pub(crate) fn own(authenticate: impl Authenticate) -> Self {
         Self::Own(Arc::new(authenticate))
     }

@@ -2,6 +2,8 @@
 
 use ::bytes::Bytes;
 
+#[cfg(feature = "openapi")]
+use crate::Operation;
 use crate::{Answer, Context, ErrorAnswer};
 
 mod bytes;
@@ -76,6 +78,13 @@ pub trait Codec<Message, Response>: Send + Sync + 'static {
     /// As [`decode`](Self::decode).
     fn decode_call(&self, context: &Context, body: Bytes) -> Result<(Verb, Message), ErrorAnswer> {
         Ok((Verb::Request, self.decode(context, body)?))
+    }
+
+    /// Describes what it reads and writes, for the OpenAPI document. Says nothing if not
+    /// implemented.
+    #[cfg(feature = "openapi")]
+    fn describe(&self, operation: &mut Operation<'_>) {
+        let _ = operation;
     }
 
     /// Makes the answer.

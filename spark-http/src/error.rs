@@ -101,6 +101,75 @@ struct Wire<'a> {
 
 // === impl ErrorAnswer ===
 
+#[cfg(feature = "openapi")]
+impl ErrorAnswer {
+    /// The table, as documents have it: status, name, and when.
+    pub(crate) const TABLE: [(StatusCode, &str, &str); 13] = [
+        (
+            StatusCode::BAD_REQUEST,
+            "BadRequest",
+            "a path, a parameter or a body that cannot be read",
+        ),
+        (
+            StatusCode::UNAUTHORIZED,
+            "Unauthorized",
+            "missing or wrong credentials",
+        ),
+        (StatusCode::FORBIDDEN, "Forbidden", "known, but not allowed"),
+        (StatusCode::NOT_FOUND, "NotFound", "no such handler"),
+        (
+            StatusCode::METHOD_NOT_ALLOWED,
+            "MethodNotAllowed",
+            "not a method of the route",
+        ),
+        (
+            StatusCode::REQUEST_TIMEOUT,
+            "RequestTimeout",
+            "the request came too slowly",
+        ),
+        (
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "PayloadTooLarge",
+            "the body is too large",
+        ),
+        (
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "UnsupportedMediaType",
+            "the route cannot read this content type",
+        ),
+        (
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            "HeadTooLarge",
+            "the head of the request is too large",
+        ),
+        (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "Failed",
+            "the handler failed",
+        ),
+        (
+            StatusCode::BAD_GATEWAY,
+            "ModuleGone",
+            "the module behind the route is gone",
+        ),
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Unavailable",
+            "draining, shutting down or full; to be tried again",
+        ),
+        (
+            StatusCode::GATEWAY_TIMEOUT,
+            "DeadlinePassed",
+            "the deadline passed",
+        ),
+    ];
+
+    /// Whether only a request with wrong credentials, or none, is answered so.
+    pub(crate) fn is_of_credentials(status: StatusCode) -> bool {
+        status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN
+    }
+}
+
 impl ErrorAnswer {
     /// An answer of one's own. A `status` that does not stand for an error becomes 500.
     pub fn new(status: StatusCode, message: impl Into<Cow<'static, str>>) -> Self {

@@ -13,6 +13,8 @@ mod due;
 mod endpoint;
 mod error;
 mod ingress;
+#[cfg(feature = "openapi")]
+mod openapi;
 mod panic;
 mod params;
 mod path_parameters;
@@ -52,6 +54,9 @@ pub use crate::{
 
 #[cfg(feature = "tls")]
 pub use crate::tls::{ClientCa, ClientCertificate, Pem, TlsConfig, TlsConfigBuilder, TlsError};
+
+#[cfg(feature = "openapi")]
+pub use crate::openapi::Operation;
 
 /// The program of the workspace's README, so that it compiles.
 #[cfg(doctest)]

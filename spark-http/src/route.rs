@@ -46,6 +46,8 @@ pub struct Route {
     pub(crate) target: Target,
     /// The module it leads to, if it leads to one.
     watched: Option<Arc<Watched>>,
+    #[cfg(feature = "openapi")]
+    pub(crate) describe: Option<crate::openapi::Describe>,
     pub(crate) methods: Methods,
     pub(crate) access: Access,
     pub(crate) in_flight: RouteLimit,
@@ -129,15 +131,20 @@ impl Route {
         F: Fn(E) -> ErrorAnswer + Send + Sync + 'static,
     {
         let watched = Watched::new(dispatcher.downgrade());
-        let target = ModuleTarget {
+        let target = Arc::new(ModuleTarget {
             codec,
             dispatcher,
             classify,
-        };
-        Self {
+        });
+        #[cfg(feature = "openapi")]
+        let described = Arc::clone(&target);
+        let route = Self {
             watched,
-            ..Self::new(Target::Whole(Arc::new(target)))
-        }
+            ..Self::new(Target::Whole(target))
+        };
+        #[cfg(feature = "openapi")]
+        let route = route.describe(move |operation| described.codec.describe(operation));
+        route
     }
 
     /// Sends each request to a module as a command, and answers 202 without a body once the
@@ -161,11 +168,19 @@ impl Route {
         E: ModuleError + From<SparkChannelError> + Send + 'static,
     {
         let watched = Watched::new(dispatcher.downgrade());
-        let target = CommandTarget { codec, dispatcher };
-        Self {
+        let target = Arc::new(CommandTarget { codec, dispatcher });
+        #[cfg(feature = "openapi")]
+        let described = Arc::clone(&target);
+        let route = Self {
             watched,
-            ..Self::whole(target)
-        }
+            ..Self::new(Target::Whole(target))
+        };
+        #[cfg(feature = "openapi")]
+        let route = route.describe(move |operation| {
+            described.codec.describe(operation);
+            operation.without_response();
+        });
+        route
     }
 
     /// Runs `handler` on the connection's task.
@@ -303,6 +318,8 @@ impl Route {
         Self {
             target,
             watched: None,
+            #[cfg(feature = "openapi")]
+            describe: None,
             methods: Methods::These(vec![Method::POST]),
             access: Access::Identified,
             in_flight: RouteLimit::default(),

@@ -20,6 +20,8 @@ use {std::time::Duration, tokio::time::Instant};
 
 #[cfg(feature = "dashboard")]
 use crate::dashboard::Sampler;
+#[cfg(feature = "openapi")]
+use crate::openapi::{self, Documented};
 use crate::{
     Answer, Body, ErrorAnswer, ServerHandle, answer,
     request_id::{RequestIds, X_REQUEST_ID},
@@ -58,6 +60,7 @@ pub(crate) use self::{
 /// | `/healthz` | 200 while the process answers at all |
 /// | `/readyz` | 200 while it should get requests; 503 while a watched server drains, a module is not running or a check fails |
 /// | `/metrics` | the counts of routes, servers and modules, in the text format of Prometheus (0.0.4) |
+/// | `/openapi.json` | with the feature `openapi`: what the routes are, in OpenAPI 3.1 |
 /// | `/_spark` | with the feature `dashboard`: a live page for people, which needs no network but this service |
 ///
 /// Only `GET` and `HEAD`. What is watched by modules and servers is read when somebody asks; what
@@ -115,6 +118,8 @@ struct Inner {
     ids: RequestIds,
     #[cfg(feature = "dashboard")]
     page: PageOf,
+    #[cfg(feature = "openapi")]
+    documented: Mutex<Vec<Documented>>,
 }
 
 /// What the live page alone needs.
@@ -166,6 +171,8 @@ impl Seeing {
                 sampler: Sampler::new(),
                 since: Instant::now(),
             },
+            #[cfg(feature = "openapi")]
+            documented: Mutex::default(),
         }))
     }
 
@@ -309,6 +316,8 @@ impl Seeing {
                 }
                 answer::text("ready")?
             }
+            #[cfg(feature = "openapi")]
+            Endpoint::OpenApi => answer::json(&self.openapi())?,
             #[cfg(feature = "dashboard")]
             Endpoint::Dashboard(part) => return part.answer(self, parts),
             Endpoint::Metrics => {
@@ -321,6 +330,26 @@ impl Seeing {
         let never = HeaderValue::from_static("no-store");
         answer.headers_mut().insert(CACHE_CONTROL, never);
         Ok(answer)
+    }
+}
+
+#[cfg(feature = "openapi")]
+impl Seeing {
+    /// The OpenAPI 3.1 document of the routes of all ingresses that are seen, as `/openapi.json`
+    /// answers it.
+    ///
+    /// Left out is what answers everything below a path, or everything that nothing else does.
+    /// Where two ingresses have one path and method, the later one is told of.
+    #[must_use]
+    pub fn openapi(&self) -> serde_json::Value {
+        // Describing calls codecs, which are the user's: not under the lock.
+        let documented = lock(&self.0.documented).clone();
+        let (name, version) = self.name();
+        openapi::render(name, version, &documented)
+    }
+
+    pub(crate) fn document(&self, routes: Vec<Documented>) {
+        lock(&self.0.documented).extend(routes);
     }
 }
 

@@ -54,6 +54,16 @@ impl<M: From<Bytes>, R: Into<Bytes>> Codec<M, R> for BytesCodec {
         Ok(body.into())
     }
 
+    #[cfg(feature = "openapi")]
+    fn describe(&self, operation: &mut crate::Operation<'_>) {
+        let anything = || serde_json::json!({});
+        operation.request_schema("*/*", anything());
+        // A value that is no text would break the document, not the route.
+        if let Ok(content_type) = self.content_type.to_str() {
+            operation.response_schema(content_type, anything());
+        }
+    }
+
     fn encode(&self, _: &Context, response: R) -> Result<Answer, ErrorAnswer> {
         let mut answer = Answer::new(Body::from(response.into()));
         let headers = answer.headers_mut();

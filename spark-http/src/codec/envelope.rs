@@ -73,6 +73,22 @@ impl<M: From<Envelope>, R: Display> Codec<M, R> for EnvelopeCodec {
         Ok((kind.verb(), Envelope { src, data }.into()))
     }
 
+    #[cfg(feature = "openapi")]
+    fn describe(&self, operation: &mut crate::Operation<'_>) {
+        let schema = serde_json::json!({
+            "type": "object",
+            "properties": {
+                "type": { "enum": ["request", "publish", "command", "dispatch"] },
+                "src": { "type": "string" },
+                "data": { "type": "string" },
+            },
+            "required": ["data"],
+        });
+        operation
+            .request_schema("application/json", schema)
+            .text_response();
+    }
+
     fn encode(&self, _: &Context, response: R) -> Result<Answer, ErrorAnswer> {
         answer::text(response)
     }

@@ -4,9 +4,15 @@ use std::{fmt, fmt::Display, marker::PhantomData};
 
 use bytes::Bytes;
 use http::{HeaderMap, header::CONTENT_TYPE};
+#[cfg(feature = "openapi")]
+use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
+#[cfg(feature = "openapi")]
+use serde_json::{Map, Value};
 use serde_path_to_error::{Path, Segment};
 
+#[cfg(feature = "openapi")]
+use crate::Operation;
 use crate::{Answer, Codec, Context, ErrorAnswer, answer};
 
 /// The body is the JSON of an `M`; the answer is the JSON of an `R`, with nothing around it.
@@ -38,7 +44,11 @@ use crate::{Answer, Codec, Context, ErrorAnswer, answer};
 ///     Ingress::builder().module("sum", JsonCodec::<Add, Sum>::new(), sums).build()
 /// }
 /// ```
-pub struct JsonCodec<M, R>(PhantomData<fn(M) -> R>);
+pub struct JsonCodec<M, R> {
+    types: PhantomData<fn(M) -> R>,
+    #[cfg(feature = "openapi")]
+    describe: fn(&mut Operation<'_>),
+}
 
 // === impl JsonCodec ===
 
@@ -46,7 +56,29 @@ impl<M, R> JsonCodec<M, R> {
     /// Makes the codec.
     #[must_use]
     pub const fn new() -> Self {
-        Self(PhantomData)
+        Self {
+            types: PhantomData,
+            #[cfg(feature = "openapi")]
+            describe: |operation| {
+                operation.request_schema("application/json", Value::Object(Map::new()));
+            },
+        }
+    }
+
+    /// Describes `M` and `R` in the OpenAPI document, where there is nothing of their fields
+    /// otherwise.
+    #[cfg(feature = "openapi")]
+    #[must_use]
+    pub const fn described(mut self) -> Self
+    where
+        M: JsonSchema,
+        R: JsonSchema,
+    {
+        self.describe = |operation| {
+            operation.request::<M>("application/json");
+            operation.response::<R>("application/json");
+        };
+        self
     }
 }
 
@@ -60,6 +92,11 @@ where
         expect(context.headers())?;
         let wire: M = parse(&body)?;
         Message::try_from(wire).map_err(ErrorAnswer::bad_body)
+    }
+
+    #[cfg(feature = "openapi")]
+    fn describe(&self, operation: &mut Operation<'_>) {
+        (self.describe)(operation);
     }
 
     fn encode(&self, _: &Context, response: Response) -> Result<Answer, ErrorAnswer> {

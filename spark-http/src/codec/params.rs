@@ -3,8 +3,12 @@
 use std::{fmt, fmt::Display, marker::PhantomData};
 
 use bytes::Bytes;
+#[cfg(feature = "openapi")]
+use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
 
+#[cfg(feature = "openapi")]
+use crate::Operation;
 use crate::{Answer, Codec, Context, ErrorAnswer, Verb, answer};
 
 /// Path and query parameters are the message `P`; the answer is the JSON of an `R`.
@@ -34,7 +38,11 @@ use crate::{Answer, Codec, Context, ErrorAnswer, Verb, answer};
 ///     Route::module(ParamsCodec::<Search, Found>::new(), catalogue)
 /// }
 /// ```
-pub struct ParamsCodec<P, R>(PhantomData<fn(P) -> R>);
+pub struct ParamsCodec<P, R> {
+    types: PhantomData<fn(P) -> R>,
+    #[cfg(feature = "openapi")]
+    describe: fn(&mut Operation<'_>),
+}
 
 /// Adds parameters to the message of another codec.
 ///
@@ -73,6 +81,8 @@ pub struct ParamsCodec<P, R>(PhantomData<fn(P) -> R>);
 pub struct WithParams<P, B, K> {
     inner: K,
     types: PhantomData<fn(P, B)>,
+    #[cfg(feature = "openapi")]
+    describe: fn(&mut Operation<'_>),
 }
 
 // === impl ParamsCodec ===
@@ -81,7 +91,26 @@ impl<P, R> ParamsCodec<P, R> {
     /// Makes the codec.
     #[must_use]
     pub const fn new() -> Self {
-        Self(PhantomData)
+        Self {
+            types: PhantomData,
+            #[cfg(feature = "openapi")]
+            describe: |_| {},
+        }
+    }
+
+    /// Describes `P` and `R` in the OpenAPI document.
+    #[cfg(feature = "openapi")]
+    #[must_use]
+    pub const fn described(mut self) -> Self
+    where
+        P: JsonSchema,
+        R: JsonSchema,
+    {
+        self.describe = |operation| {
+            operation.parameters::<P>();
+            operation.response::<R>("application/json");
+        };
+        self
     }
 }
 
@@ -94,6 +123,11 @@ where
     fn decode(&self, context: &Context, _: Bytes) -> Result<Message, ErrorAnswer> {
         let params: P = context.params()?;
         Message::try_from(params).map_err(ErrorAnswer::bad_parameter)
+    }
+
+    #[cfg(feature = "openapi")]
+    fn describe(&self, operation: &mut Operation<'_>) {
+        (self.describe)(operation);
     }
 
     fn encode(&self, _: &Context, response: Response) -> Result<Answer, ErrorAnswer> {
@@ -131,7 +165,23 @@ impl<P, B, K> WithParams<P, B, K> {
         Self {
             inner,
             types: PhantomData,
+            #[cfg(feature = "openapi")]
+            describe: |_| {},
         }
+    }
+
+    /// Describes `P` in the OpenAPI document. What is read of the body, and the answer, are the
+    /// inner codec's to describe.
+    #[cfg(feature = "openapi")]
+    #[must_use]
+    pub fn described(mut self) -> Self
+    where
+        P: JsonSchema,
+    {
+        self.describe = |operation| {
+            operation.parameters::<P>();
+        };
+        self
     }
 }
 
@@ -156,6 +206,12 @@ where
         }
     }
 
+    #[cfg(feature = "openapi")]
+    fn describe(&self, operation: &mut Operation<'_>) {
+        self.inner.describe(operation);
+        (self.describe)(operation);
+    }
+
     fn encode(&self, context: &Context, response: Response) -> Result<Answer, ErrorAnswer> {
         self.inner.encode(context, response)
     }
@@ -163,7 +219,12 @@ where
 
 impl<P, B, K: Clone> Clone for WithParams<P, B, K> {
     fn clone(&self) -> Self {
-        Self::new(self.inner.clone())
+        Self {
+            inner: self.inner.clone(),
+            types: PhantomData,
+            #[cfg(feature = "openapi")]
+            describe: self.describe,
+        }
     }
 }
 

@@ -289,6 +289,8 @@ impl IngressBuilder {
                 mount.claim(&named.name)?;
                 named.counters = Some(mount.counters(&named.name, &named.route));
             }
+            #[cfg(feature = "openapi")]
+            mount.document(table.documented(|route| self.authentication.asks_key(route)));
         }
         Ok(Ingress {
             inner: Arc::new(Inner {

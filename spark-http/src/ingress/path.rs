@@ -79,6 +79,25 @@ pub(super) fn plain(canonical: &str) -> Box<str> {
     plain.unwrap_or_default().into()
 }
 
+/// A pattern's path as a client writes it, with its parameters in braces.
+#[cfg(feature = "openapi")]
+pub(super) fn template(pattern: &str) -> String {
+    use std::fmt::Write as _;
+
+    let mut template = String::new();
+    // Braces of a name are doubled in a pattern, and escapes are where they have to be.
+    for part in pattern.replace("{{", "%7B").replace("}}", "%7D").bytes() {
+        match part {
+            b'/' | b'%' | b'{' | b'}' | b'-' | b'.' | b'_' | b'~' => template.push(part.into()),
+            _ if part.is_ascii_alphanumeric() => template.push(part.into()),
+            _ => {
+                let _ = write!(template, "%{part:02X}");
+            }
+        }
+    }
+    template
+}
+
 /// Whether clients, and file systems, would read a segment of `path` as "here" or "one up".
 pub(super) fn has_dots(path: &str) -> bool {
     path.contains("/.") && path.split('/').any(is_dots)

@@ -51,6 +51,8 @@ pub(super) struct Found<'a> {
 
 /// The routes of one path.
 struct Entry {
+    #[cfg(feature = "openapi")]
+    pattern: String,
     parameters: Vec<Arc<str>>,
     /// Whether requests choose some of what matches: a parameter, or what is below.
     is_open: bool,
@@ -125,6 +127,25 @@ impl Table {
         named.chain(&mut self.fallback)
     }
 
+    /// The routes as clients see them, but for those that answer whatever is below a path.
+    #[cfg(feature = "openapi")]
+    pub(super) fn documented(
+        &self,
+        needs_key: impl Fn(&Route) -> bool,
+    ) -> Vec<crate::openapi::Documented> {
+        let entries = self.paths.iter().filter(|entry| !entry.is_below);
+        let routes =
+            entries.flat_map(|entry| entry.by_method.iter().map(move |named| (entry, named)));
+        let documented = routes.map(|(entry, named)| crate::openapi::Documented {
+            path: path::template(&entry.pattern),
+            parameters: entry.parameters.clone(),
+            methods: named.route.methods.listed().to_vec(),
+            needs_key: needs_key(&named.route),
+            describe: named.route.describe.clone(),
+        });
+        documented.collect()
+    }
+
     fn find_fallback(&self, path: &str, method: &Method) -> Result<Found<'_>, ErrorAnswer> {
         match &self.fallback {
             Some(named) if named.route.methods.include(method) => Ok(Found {
@@ -174,14 +195,16 @@ impl Table {
             self.try_insert(&name, format!("{}/", pattern.text), index)?;
             self.try_insert(&name, format!("{}/{{*below}}", pattern.text), index)?;
         }
-        by_pattern.insert(pattern.text, index);
         self.paths.push(Entry {
+            #[cfg(feature = "openapi")]
+            pattern: pattern.text.clone(),
             is_open: is_below || !pattern.parameters.is_empty(),
             is_below,
             parameters: pattern.parameters,
             by_method: vec![named],
             allow: HeaderValue::from_static(""),
         });
+        by_pattern.insert(pattern.text, index);
         Ok(())
     }
 

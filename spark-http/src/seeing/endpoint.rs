@@ -8,6 +8,8 @@ pub(crate) enum Endpoint {
     Live,
     Ready,
     Metrics,
+    #[cfg(feature = "openapi")]
+    OpenApi,
     #[cfg(feature = "dashboard")]
     Dashboard(Part),
 }
@@ -21,6 +23,8 @@ impl Endpoint {
             "/healthz" => Some(Self::Live),
             "/readyz" => Some(Self::Ready),
             "/metrics" => Some(Self::Metrics),
+            #[cfg(feature = "openapi")]
+            "/openapi.json" => Some(Self::OpenApi),
             #[cfg(feature = "dashboard")]
             path => Part::at(path).map(Self::Dashboard),
             #[cfg(not(feature = "dashboard"))]
@@ -33,6 +37,8 @@ impl Endpoint {
         match self {
             Self::Live | Self::Ready => true,
             Self::Metrics => false,
+            #[cfg(feature = "openapi")]
+            Self::OpenApi => false,
             #[cfg(feature = "dashboard")]
             Self::Dashboard(part) => part.is_static(),
         }

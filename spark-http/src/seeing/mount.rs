@@ -39,6 +39,12 @@ impl Mount {
         self.seeing.route(label, route.watched())
     }
 
+    /// Adds routes to the OpenAPI document.
+    #[cfg(feature = "openapi")]
+    pub(crate) fn document(&self, routes: Vec<crate::openapi::Documented>) {
+        self.seeing.document(routes);
+    }
+
     /// Counts a request that reached no route.
     pub(crate) fn count_unrouted(&self, error: &ErrorAnswer) {
         self.seeing.unrouted().count_refused(error.status());
