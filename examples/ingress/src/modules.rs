@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use spark_channel::{ModuleHandle, NativeHandler, Report, Stop, Topic, module, pool};
 
@@ -18,14 +19,14 @@ pub(crate) struct Modules {
 }
 
 /// What `sum` adds up.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub(crate) struct Summands {
     a: i64,
     b: i64,
 }
 
 /// What comes of it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub(crate) struct Sum {
     sum: i64,
 }

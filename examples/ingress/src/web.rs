@@ -51,7 +51,7 @@ pub(crate) fn ingress(
         .route("slow", slow(options, modules))
         .module(
             "sum",
-            JsonCodec::<Summands, Sum>::new(),
+            JsonCodec::<Summands, Sum>::new().described(),
             modules.sum.dispatcher(),
         )
         .path("/events", publish(modules))
