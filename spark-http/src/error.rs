@@ -12,6 +12,7 @@
 //! | 415 | the codec cannot read this content type |
 //! | 431 | the head is too large |
 //! | 500 | the handler's own error, with its text; a panic, without |
+//! | 501 | CONNECT over HTTP/2 |
 //! | 502 | the module behind the route is gone |
 //! | 503 | draining, shutting down, full, or too much in flight, with `Retry-After` |
 //! | 504 | the deadline passed |
@@ -301,6 +302,10 @@ impl ErrorAnswer {
         Self::new(StatusCode::BAD_REQUEST, "not an HTTP request").closing()
     }
 
+    pub(crate) fn no_tunnel() -> Self {
+        Self::new(StatusCode::NOT_IMPLEMENTED, "no tunnels over HTTP/2")
+    }
+
     #[cfg(feature = "tls")]
     pub(crate) fn plain_on_tls() -> Self {
         Self::new(StatusCode::BAD_REQUEST, "only TLS is spoken on this port").closing()
@@ -392,13 +397,18 @@ impl ErrorAnswer {
         Self::new(StatusCode::GATEWAY_TIMEOUT, "deadline passed")
     }
 
+    pub(crate) fn head_too_large() -> Self {
+        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        Self::new(status, "request head is too large").closing()
+    }
+
     /// What the table has for a head that hyper's parser refused with `status`.
     pub(crate) fn refused_head(status: u16) -> Self {
         let too_large = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
         match StatusCode::from_u16(status) {
             // The target is part of the head, and the head has one limit.
             Ok(status) if status == too_large || status == StatusCode::URI_TOO_LONG => {
-                Self::new(too_large, "request head is too large").closing()
+                Self::head_too_large()
             }
             _ => Self::bad_request(),
         }

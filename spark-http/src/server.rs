@@ -1,5 +1,7 @@
 //! A server on a listener of its own: its settings, its handle, and its life from bind to report.
 
+#[cfg(feature = "http2")]
+use std::num::NonZeroU32;
 use std::{io, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -17,20 +19,22 @@ mod connection;
 mod exchange;
 #[cfg(feature = "tls")]
 mod handshake;
+mod http1;
+#[cfg(feature = "http2")]
+mod http2;
+mod limits;
 mod listener;
 mod refusal;
 mod report;
-mod socket;
 #[cfg(unix)]
 mod socket_file;
-mod timeline;
 mod transport;
 mod upgrade;
 
 pub use report::DrainReport;
 pub use upgrade::{AfterUpgrade, Draining};
 
-/// Serves a tower service over HTTP/1.1, and ends without losing a request.
+/// Serves a tower service over HTTP/1.1 and, with the feature `http2`, HTTP/2, and ends without losing a request.
 ///
 /// It owns its listeners and the tasks of its connections, and nothing global: any number of
 /// servers fit into one process.
@@ -108,6 +112,8 @@ struct Settings {
     drain_timeout: Duration,
     half_close: bool,
     drain_token: CancellationToken,
+    #[cfg(feature = "http2")]
+    streams_max: NonZeroU32,
 }
 
 // === impl HttpServer ===
@@ -125,6 +131,8 @@ impl HttpServer {
                 drain_timeout: Duration::from_secs(15),
                 half_close: false,
                 drain_token: CancellationToken::new(),
+                #[cfg(feature = "http2")]
+                streams_max: STREAMS_MAX,
             },
             endpoints: Vec::new(),
         }
@@ -298,6 +306,16 @@ impl HttpServerBuilder {
         self
     }
 
+    /// Bounds the requests that one connection of HTTP/2 may have under way. Default: 100.
+    ///
+    /// Clients are told, and one that opens more streams has them refused. A larger value lets one
+    /// client use more of the server, and memory: up to twice the head limit for each.
+    #[cfg(feature = "http2")]
+    pub fn streams_max(mut self, streams: NonZeroU32) -> Self {
+        self.settings.streams_max = streams;
+        self
+    }
+
     /// Adds a place to listen. [`bind`](Self::bind) names the last one.
     ///
     /// All of them make one server: with one service, one bound of connections, one handle and one
@@ -394,6 +412,10 @@ impl Settings {
 
 /// hyper's own minimum, below which it panics.
 const HEAD_LIMIT_MIN: usize = 8 * 1024;
+
+/// The least that RFC 9113 recommends.
+#[cfg(feature = "http2")]
+const STREAMS_MAX: NonZeroU32 = NonZeroU32::new(100).expect("not zero");
 
 /// Beyond what one process with default limits can serve well, below what exhausts memory.
 const CONNECTIONS_MAX: NonZeroUsize = NonZeroUsize::new(10_000).expect("not zero");

@@ -195,4 +195,7 @@ fn verifier(
 }
 
 /// In order of preference.
+#[cfg(feature = "http2")]
+const ALPN: &[&[u8]] = &[b"h2", b"http/1.1"];
+#[cfg(not(feature = "http2"))]
 const ALPN: &[&[u8]] = &[b"http/1.1"];

@@ -279,6 +279,31 @@ async fn protocols_are_negotiated() {
     assert!(connect(&serving, &unknown).await.is_err());
 }
 
+#[cfg(feature = "http2")]
+#[tokio::test]
+async fn who_offers_http_2_gets_it() {
+    let authority = Authority::new();
+    let serving = serve(&config(&authority.server()).build().expect("valid")).await;
+    let connector = authority.trusting(None, &[b"h2", b"http/1.1"]);
+    let client = connect(&serving, &connector).await.expect("shaken hands");
+    let (_, session) = client.stream.get_ref();
+    assert_eq!(session.alpn_protocol(), Some(&b"h2"[..]));
+    let begun = within(h2::client::handshake(client.stream)).await;
+    let (requests, connection) = begun.expect("begun");
+    let connection = tokio::spawn(connection);
+    let mut requests = within(requests.ready()).await.expect("open");
+    let request = http::Request::post("https://localhost/names").body(());
+    let sent = requests.send_request(request.expect("valid"), true);
+    let answer = within(sent.expect("sent").0).await.expect("answered");
+    assert_eq!(answer.status(), 200);
+    drop((requests, answer));
+    // The same port, for who offers nothing.
+    assert_eq!(ask(&serving, &authority.trusting(None, &[])).await.0, 200);
+    let report = serving.drain().await;
+    assert_eq!((report.served, report.abandoned, report.cut), (2, 0, 0));
+    assert!(within(connection).await.expect("no panic").is_ok());
+}
+
 fn dns(name: &str) -> SanType {
     SanType::DnsName(name.try_into().expect("ASCII"))
 }

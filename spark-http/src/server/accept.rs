@@ -19,8 +19,6 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 
-#[cfg(feature = "tls")]
-use super::handshake::shake_hands;
 use super::{
     DrainReport, ServerHandle, Settings,
     connection::{self, Common},
@@ -56,12 +54,13 @@ where
     let permits = settings.connections_max.get().min(Semaphore::MAX_PERMITS);
     let permits = Arc::new(Semaphore::new(permits));
     let drain_timeout = settings.drain_timeout;
+    let shared = Shared::new(Draining::new(handle.drain.clone()), settings.head_limit);
     let mut connections = Connections {
         tasks: JoinSet::new(),
         common: Common {
             service,
             settings,
-            shared: Arc::new(Shared::new(Draining::new(handle.drain.clone()))),
+            shared: Arc::new(shared),
             close_idle: CancellationToken::new(),
         },
     };
@@ -117,26 +116,26 @@ where
         match incoming {
             Incoming::Tcp(stream, peer) => {
                 without_delay(&stream);
-                self.spawn(permit, async move {
-                    connection::serve(stream, Peer::new(peer), accepted, common).await;
-                });
+                let peer = Peer::new(peer);
+                self.spawn(
+                    permit,
+                    connection::serve_plain(stream, peer, accepted, common),
+                );
             }
             #[cfg(feature = "tls")]
             Incoming::Tls(stream, peer, config) => {
                 without_delay(&stream);
-                self.spawn(permit, async move {
-                    let deadline = due::after(accepted, common.settings.head_timeout);
-                    let (closing, ids) = (&common.close_idle, &common.shared.ids);
-                    let shaken = shake_hands(stream, peer, &config, deadline, closing, ids);
-                    if let Some((stream, peer)) = shaken.await {
-                        connection::serve(stream, peer, accepted, common).await;
-                    }
-                });
+                let connection = connection::serve_tls(stream, peer, config, accepted, common);
+                self.spawn(permit, connection);
             }
             #[cfg(unix)]
-            Incoming::Unix(stream, peer) => self.spawn(permit, async move {
-                connection::serve(stream, Peer::new(peer), accepted, common).await;
-            }),
+            Incoming::Unix(stream, peer) => {
+                let peer = Peer::new(peer);
+                self.spawn(
+                    permit,
+                    connection::serve_plain(stream, peer, accepted, common),
+                );
+            }
         }
     }
 
@@ -157,8 +156,19 @@ where
         busy.close();
         busy.wait().await;
         self.common.close_idle.cancel();
+        self.join().await;
+    }
+
+    /// Waits for the ends of all connections, and of all that ran for them.
+    async fn join(&mut self) {
         while let Some(ended) = self.tasks.join_next().await {
             note(ended);
+        }
+        #[cfg(feature = "http2")]
+        {
+            let streams = &self.common.shared.streams;
+            streams.close();
+            streams.wait().await;
         }
     }
 
@@ -166,12 +176,7 @@ where
     /// beyond [`GRACE`], and ends when it lets go.
     async fn cut(&mut self) {
         self.tasks.abort_all();
-        let ended = timeout(GRACE, async {
-            while let Some(ended) = self.tasks.join_next().await {
-                note(ended);
-            }
-        });
-        if ended.await.is_err() {
+        if timeout(GRACE, self.join()).await.is_err() {
             tracing::warn!(
                 connections = self.tasks.len(),
                 "handlers hold their threads"

@@ -1,31 +1,32 @@
-//! One connection, from its first byte to its close.
+//! One connection: which protocol it speaks, and who serves it.
 
-use std::{
-    error::Error,
-    future::Future,
-    pin::pin,
-    sync::{Arc, Mutex, atomic::Ordering},
-    task::{Poll, ready},
-};
+use std::{error::Error, sync::Arc};
 
 use bytes::Bytes;
 use http::{Request, Response};
-use hyper::server::conn::http1;
-use hyper_util::rt::TokioIo;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 
 use super::{
     Settings,
-    exchange::{Exchanges, Peer, Shared},
-    refusal,
-    socket::{Socket, Tap, lock},
-    timeline::{Limits, Overdue},
+    exchange::{Peer, Shared},
+    http1::{self, timeline::Timeline},
     transport::Transport,
-    upgrade,
 };
-use crate::{Body, ErrorAnswer, due};
+#[cfg(feature = "http2")]
+use super::{http2, refusal};
+use crate::Body;
+#[cfg(feature = "http2")]
+use crate::ErrorAnswer;
+#[cfg(any(feature = "http2", feature = "tls"))]
+use crate::due;
+#[cfg(feature = "tls")]
+use {
+    super::handshake::shake_hands,
+    crate::{Address, TlsConfig},
+    tokio::net::TcpStream,
+};
 
 /// What every connection of a server is given.
 #[derive(Clone)]
@@ -37,21 +38,17 @@ pub(super) struct Common<S> {
     pub(super) close_idle: CancellationToken,
 }
 
-/// Why hyper's part of a connection is over.
-enum End {
-    Done,
-    Failed(hyper::Error),
-    Overdue(Overdue),
-    Drained,
-}
-
-/// Serves a connection that was `accepted`, to its end.
+/// Serves a connection without TLS.
 ///
 /// # Cancel safety
 ///
 /// Dropping the future cuts the connection.
-pub(super) async fn serve<T, S, B>(transport: T, peer: Peer, accepted: Instant, common: Common<S>)
-where
+pub(super) async fn serve_plain<T, S, B>(
+    transport: T,
+    peer: Peer,
+    accepted: Instant,
+    common: Common<S>,
+) where
     T: Transport,
     S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
     S::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -59,129 +56,62 @@ where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let Common {
-        service,
-        settings,
-        shared,
-        close_idle,
-    } = common;
-    let tap = Tap::new(transport, accepted, Arc::clone(&shared));
-    let address = peer.address.clone();
-    let exchanges = Exchanges {
-        service,
-        peer,
-        shared: Arc::clone(&shared),
-        tap: Arc::clone(&tap),
-    };
-    let socket = TokioIo::new(Socket::new(Arc::clone(&tap)));
-    let connection = http(&settings).serve_connection(socket, exchanges);
-    let limits = settings.limits();
-    let end = drive(connection.with_upgrades(), &tap, &limits, &close_idle).await;
-
-    // hyper is gone, so whoever has the socket now has taken the connection over.
-    let taken_over = {
-        let mut tap = lock(&tap);
-        tap.is_held().then(|| tap.after_upgrade.take())
-    };
-    if let Some(work) = taken_over {
-        return upgrade::keep(&tap, &shared, &limits, work).await;
+    #[cfg(feature = "http2")]
+    {
+        let deadline = due::after(accepted, common.settings.head_timeout);
+        match http2::listen(transport, deadline, &common.close_idle).await {
+            http2::Spoken::Http1(transport, since) => {
+                let timeline = Timeline::new(accepted, since);
+                http1::serve(transport, peer, timeline, common).await;
+            }
+            http2::Spoken::Http2(transport) => {
+                http2::serve(transport, peer, accepted, common).await;
+            }
+            http2::Spoken::Unfinished(transport) => {
+                let id = common.shared.ids.fresh();
+                refusal::answer(transport, ErrorAnswer::head_too_slow(), id).await;
+            }
+            http2::Spoken::Nothing => {}
+        }
     }
-    let (transport, refused, owed, unread) = {
-        let mut tap = lock(&tap);
-        let unread = tap.unread.load(Ordering::Relaxed);
-        let owed = tap.timeline.is_busy();
-        (tap.transport.take(), tap.refused, owed, unread)
-    };
-    let Some(transport) = transport else {
+    #[cfg(not(feature = "http2"))]
+    http1::serve(transport, peer, Timeline::new(accepted, None), common).await;
+}
+
+/// Serves a connection with TLS.
+///
+/// # Cancel safety
+///
+/// Dropping the future cuts the connection.
+#[cfg(feature = "tls")]
+pub(super) async fn serve_tls<S, B>(
+    stream: TcpStream,
+    address: Address,
+    config: TlsConfig,
+    accepted: Instant,
+    common: Common<S>,
+) where
+    S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
+    S::Future: Send,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let deadline = due::after(accepted, common.settings.head_timeout);
+    let (closing, ids) = (&common.close_idle, &common.shared.ids);
+    let shaken = shake_hands(stream, address, &config, deadline, closing, ids).await;
+    let Some((transport, peer)) = shaken else {
         return;
     };
-    let error = match end {
-        End::Overdue(Overdue::Head) => Some(ErrorAnswer::head_too_slow()),
-        End::Failed(error) => {
-            tracing::debug!(peer = %address, error = %error, "connection failed");
-            match refused {
-                Some(status) => Some(ErrorAnswer::refused_head(status)),
-                // hyper has no answer of its own for the preface of HTTP/2.
-                None => (error.is_parse() && !owed).then(ErrorAnswer::bad_request),
-            }
-        }
-        End::Done => None,
-        // Nothing is owed: no answer could get lost.
-        End::Drained | End::Overdue(Overdue::Silent) => {
-            return refusal::take_leave(transport).await;
-        }
-        // The client takes nothing.
-        End::Overdue(Overdue::Write) => return,
-    };
-    match error {
-        Some(error) => refusal::answer(transport, error, shared.ids.fresh()).await,
-        None if unread => refusal::linger(transport).await,
-        None => {}
+    #[cfg(feature = "http2")]
+    if speaks_http2(&transport) {
+        return http2::serve(transport, peer, accepted, common).await;
     }
+    http1::serve(transport, peer, Timeline::new(accepted, None), common).await;
 }
 
-/// Polls a connection until it ends, is overdue, or owes nothing while the server drains.
-async fn drive<T: Transport>(
-    connection: impl Future<Output = hyper::Result<()>>,
-    tap: &Mutex<Tap<T>>,
-    limits: &Limits,
-    close_idle: &CancellationToken,
-) -> End {
-    let mut connection = pin!(connection);
-    let mut closing = pin!(close_idle.cancelled());
-    let mut is_closing = false;
-    // One timer for the life of the connection. It is moved forward only once it has
-    // fired too early, so that a request costs no timer operation.
-    let mut alarm = pin!(sleep_until(due::after(Instant::now(), limits.head)));
-    std::future::poll_fn(|cx| {
-        // First, so that a request that has arrived is seen before anything is closed.
-        if let Poll::Ready(result) = connection.as_mut().poll(cx) {
-            return Poll::Ready(match result {
-                Ok(()) => End::Done,
-                Err(error) => End::Failed(error),
-            });
-        }
-        is_closing = is_closing || closing.as_mut().poll(cx).is_ready();
-        let tap = lock(tap);
-        if is_closing && !tap.timeline.is_busy() {
-            return Poll::Ready(End::Drained);
-        }
-        let Some((due, overdue)) = tap.timeline.due(limits) else {
-            return Poll::Pending;
-        };
-        loop {
-            if alarm.deadline() > due {
-                alarm.as_mut().reset(due);
-            }
-            ready!(alarm.as_mut().poll(cx));
-            if Instant::now() >= due {
-                return Poll::Ready(End::Overdue(overdue));
-            }
-            alarm.as_mut().reset(due);
-        }
-    })
-    .await
-}
-
-/// hyper without timeouts: [`Timeline`](super::timeline::Timeline) has them, which tells
-/// an idle connection from a slow head, and both from a client that does not read.
-fn http(settings: &Settings) -> http1::Builder {
-    let mut http = http1::Builder::new();
-    http.header_read_timeout(None)
-        .half_close(settings.half_close)
-        .max_header_size(settings.head_limit)
-        .max_buf_size(settings.head_limit);
-    http
-}
-
-// === impl Settings ===
-
-impl Settings {
-    fn limits(&self) -> Limits {
-        Limits {
-            head: self.head_timeout,
-            keep_alive: self.keep_alive,
-            write: self.write_timeout,
-        }
-    }
+/// What was agreed upon during the handshake.
+#[cfg(all(feature = "tls", feature = "http2"))]
+fn speaks_http2<T>(transport: &tokio_rustls::server::TlsStream<T>) -> bool {
+    transport.get_ref().1.alpn_protocol() == Some(b"h2")
 }

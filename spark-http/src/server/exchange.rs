@@ -5,7 +5,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
@@ -24,9 +24,7 @@ use tower_service::Service;
 
 use super::{
     report::{Counts, bump},
-    socket::{Tap, lock},
-    transport::Transport,
-    upgrade::{AfterUpgrade, Draining},
+    upgrade::Draining,
 };
 #[cfg(feature = "tls")]
 use crate::ClientCertificate;
@@ -40,8 +38,12 @@ pub(super) struct Shared {
     pub(super) draining: AtomicBool,
     /// One token per busy connection.
     pub(super) busy: TaskTracker,
+    /// One token per stream of HTTP/2, which have tasks of their own.
+    #[cfg(feature = "http2")]
+    pub(super) streams: TaskTracker,
     pub(super) counts: Counts,
     pub(super) ids: RequestIds,
+    pub(super) head_limit: usize,
     /// What handlers learn of the drain from.
     pub(super) drain: Draining,
 }
@@ -58,51 +60,89 @@ pub(super) struct Peer {
 }
 
 /// A connection's requests, as hyper hands them over.
-pub(super) struct Exchanges<S, T: Transport> {
+pub(super) struct Exchanges<S, L> {
     pub(super) service: S,
     pub(super) peer: Peer,
     pub(super) shared: Arc<Shared>,
-    pub(super) tap: Arc<Mutex<Tap<T>>>,
+    pub(super) ledger: L,
+}
+
+/// Where a connection keeps account of its requests.
+pub(super) trait Ledger {
+    type Entry: Entry;
+
+    /// The head of a request is complete. From here on the client is owed an answer.
+    fn begin(&self) -> Self::Entry;
+}
+
+/// A request under way, in its connection's account.
+pub(super) trait Entry: Send + 'static {
+    /// Whether hyper sends what body an answer has, be it forbidden, in frames of this size.
+    const FRAME: Option<usize> = None;
+
+    /// Set when the request's body is dropped before its end.
+    fn unread(&self) -> Arc<AtomicBool>;
+
+    /// The request asks for another protocol.
+    fn asks_to_switch(&self, extensions: &mut Extensions);
+
+    /// The answer agrees to it.
+    fn switches(&self);
+
+    /// hyper was given a part of the answer, and comes back for more once the client has room.
+    fn given(&self) {}
+
+    /// hyper came back.
+    fn taken(&self) {}
+
+    /// The answer is in hyper's hands, whole, or will never be.
+    fn end(&self, answered: bool);
 }
 
 pin_project! {
     /// The body of an answer, which knows when it has gone out.
-    pub(super) struct Outgoing<B, T>
+    pub(super) struct Outgoing<B, E>
     where
-        T: Transport,
+        E: Entry,
     {
         #[pin]
         body: Either<B>,
+        // What is left of data that is larger than a frame.
+        rest: Bytes,
         // How many bytes hyper will still take, if that is known: it then drops the body
         // without asking for its end.
         left: Option<u64>,
-        exchange: Exchange<T>,
+        exchange: Exchange<E>,
     }
 }
 
 pin_project! {
     #[project = EitherProjection]
     enum Either<B> {
+        Nothing,
         Own { body: Body },
         Service { #[pin] body: B },
     }
 }
 
 /// A request under way. Dropped when its answer is complete, or when it never will be.
-struct Exchange<T: Transport> {
+struct Exchange<E: Entry> {
     shared: Arc<Shared>,
-    tap: Arc<Mutex<Tap<T>>>,
+    entry: E,
     answered: bool,
 }
 
 // === impl Shared ===
 
 impl Shared {
-    pub(super) fn new(drain: Draining) -> Self {
+    pub(super) fn new(drain: Draining, head_limit: usize) -> Self {
         Self {
+            head_limit,
             drain,
             draining: AtomicBool::new(false),
             busy: TaskTracker::new(),
+            #[cfg(feature = "http2")]
+            streams: TaskTracker::new(),
             counts: Counts::default(),
             ids: RequestIds::new(),
         }
@@ -138,22 +178,22 @@ impl Peer {
 
 // === impl Exchanges ===
 
-impl<S, T, B> hyper::service::Service<Request<Incoming>> for Exchanges<S, T>
+impl<S, L, B> hyper::service::Service<Request<Incoming>> for Exchanges<S, L>
 where
     S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
     S::Error: Into<Box<dyn Error + Send + Sync>>,
     S::Future: Send,
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
-    T: Transport,
+    L: Ledger,
 {
-    type Response = Response<Outgoing<B, T>>;
+    type Response = Response<Outgoing<B, L::Entry>>;
     type Error = std::convert::Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         // Before anything else: what hyper writes from here on is owed to the client.
-        let exchange = Exchange::begin(&self.shared, &self.tap);
+        let exchange = Exchange::begin(&self.shared, self.ledger.begin());
         let service = self.service.clone();
         let peer = self.peer.clone();
         Box::pin(async move { Ok(exchange.answer(service, peer, request).await) })
@@ -162,13 +202,12 @@ where
 
 // === impl Exchange ===
 
-impl<T: Transport> Exchange<T> {
-    fn begin(shared: &Arc<Shared>, tap: &Arc<Mutex<Tap<T>>>) -> Self {
+impl<E: Entry> Exchange<E> {
+    fn begin(shared: &Arc<Shared>, entry: E) -> Self {
         bump(&shared.counts.begun);
-        lock(tap).begin();
         Self {
             shared: Arc::clone(shared),
-            tap: Arc::clone(tap),
+            entry,
             answered: false,
         }
     }
@@ -178,19 +217,24 @@ impl<T: Transport> Exchange<T> {
         mut service: S,
         peer: Peer,
         request: Request<Incoming>,
-    ) -> Response<Outgoing<B, T>>
+    ) -> Response<Outgoing<B, E>>
     where
         S: Service<Request<Body>, Response = Response<B>>,
         S::Error: Into<Box<dyn Error + Send + Sync>>,
         B: http_body::Body,
     {
-        let unread = Arc::clone(&lock(&self.tap).unread);
-        let mut request = request.map(|body| Body::incoming(body, unread));
+        let mut request = request.map(|body| Body::incoming(body, self.entry.unread()));
         let id = self.shared.ids.of(request.headers());
         let method = request.method().clone();
         if self.shared.is_draining() {
             bump(&self.shared.counts.refused);
             return self.own(ErrorAnswer::draining(), id, &method);
+        }
+        if E::FRAME.is_some() && head_size(&request) > self.shared.head_limit {
+            return self.own(ErrorAnswer::head_too_large(), id, &method);
+        }
+        if E::FRAME.is_some() && method == Method::CONNECT {
+            return self.own(ErrorAnswer::no_tunnel(), id, &method);
         }
         if request.version() == Version::HTTP_11 && !has_one_host(request.headers()) {
             return self.own(ErrorAnswer::bad_host(), id, &method);
@@ -203,9 +247,7 @@ impl<T: Transport> Exchange<T> {
         peer.introduce(extensions);
         extensions.insert(self.shared.drain.clone());
         if extensions.get::<OnUpgrade>().is_some() {
-            let work = AfterUpgrade::new();
-            extensions.insert(work.clone());
-            lock(&self.tap).after_upgrade = Some(work);
+            self.entry.asks_to_switch(extensions);
         }
         let ready = std::future::poll_fn(|cx| service.poll_ready(cx).map_err(Into::into)).await;
         let answered: Result<_, Box<dyn Error + Send + Sync>> = match ready {
@@ -226,7 +268,7 @@ impl<T: Transport> Exchange<T> {
         error: ErrorAnswer,
         id: HeaderValue,
         method: &Method,
-    ) -> Response<Outgoing<B, T>> {
+    ) -> Response<Outgoing<B, E>> {
         let mut answer: Answer = error.into_response();
         answer.headers_mut().insert(X_REQUEST_ID, id);
         self.wrap(answer.map(|body| Either::Own { body }), method)
@@ -236,10 +278,13 @@ impl<T: Transport> Exchange<T> {
         mut self,
         mut answer: Response<Either<B>>,
         method: &Method,
-    ) -> Response<Outgoing<B, T>> {
+    ) -> Response<Outgoing<B, E>> {
         let is_switching = ErrorAnswer::switches_protocols(method, answer.status());
         if is_switching {
-            lock(&self.tap).is_switching = true;
+            self.entry.switches();
+        } else if E::FRAME.is_some() {
+            // HTTP/2 has no such header.
+            answer.headers_mut().remove(CONNECTION);
         } else if self.shared.is_draining() {
             let close = HeaderValue::from_static("close");
             answer.headers_mut().insert(CONNECTION, close);
@@ -247,31 +292,36 @@ impl<T: Transport> Exchange<T> {
         // In this order, as hyper has it.
         let exact = answer.body().size_hint().exact();
         let left = exact.or_else(|| announced(answer.headers()));
+        let is_bare = method == Method::HEAD || ErrorAnswer::forbids_body(answer.status());
+        if is_bare && E::FRAME.is_some() {
+            if let (&Method::HEAD, Some(length)) = (method, left) {
+                let length = HeaderValue::from(length);
+                answer.headers_mut().entry(CONTENT_LENGTH).or_insert(length);
+            }
+            *answer.body_mut() = Either::Nothing;
+        }
         // hyper does not poll a body that has nothing to say, or no right to.
-        self.answered = method == Method::HEAD
-            || is_switching
-            || ErrorAnswer::forbids_body(answer.status())
-            || left == Some(0)
-            || answer.body().is_end_stream();
+        self.answered = is_bare || is_switching || left == Some(0) || answer.body().is_end_stream();
         answer.map(|body| Outgoing {
             body,
+            rest: Bytes::new(),
             left,
             exchange: self,
         })
     }
 }
 
-impl<T: Transport> Drop for Exchange<T> {
+impl<E: Entry> Drop for Exchange<E> {
     fn drop(&mut self) {
-        lock(&self.tap).end(self.answered);
+        self.entry.end(self.answered);
     }
 }
 
 // === impl Outgoing ===
 
-impl<B, T> http_body::Body for Outgoing<B, T>
+impl<B, E> http_body::Body for Outgoing<B, E>
 where
-    T: Transport,
+    E: Entry,
     B: http_body::Body<Data = Bytes>,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
@@ -283,16 +333,30 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let mut this = self.project();
+        let entry = &this.exchange.entry;
+        entry.taken();
         let frame = match this.body.as_mut().project() {
+            _ if !this.rest.is_empty() => {
+                let rest = std::mem::take(this.rest);
+                Poll::Ready(Some(Ok(Frame::data(rest))))
+            }
+            EitherProjection::Nothing => Poll::Ready(None),
             EitherProjection::Own { body } => Pin::new(body).poll_frame(cx).map_err(Into::into),
             EitherProjection::Service { body } => body.poll_frame(cx).map_err(Into::into),
+        };
+        let frame = match (frame, E::FRAME) {
+            (Poll::Ready(Some(Ok(frame))), Some(size)) => {
+                Poll::Ready(Some(Ok(cut_to(size, frame, this.rest))))
+            }
+            (frame, _) => frame,
         };
         let ended = match &frame {
             Poll::Ready(None) => true,
             Poll::Ready(Some(Ok(frame))) => {
                 let length = frame.data_ref().map_or(0, |data| data.len() as u64);
                 *this.left = this.left.map(|left| left.saturating_sub(length));
-                *this.left == Some(0) || this.body.is_end_stream()
+                entry.given();
+                this.rest.is_empty() && (*this.left == Some(0) || this.body.is_end_stream())
             }
             _ => false,
         };
@@ -303,11 +367,17 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let mut hint = self.body.size_hint();
+        let rest = self.rest.len() as u64;
+        hint.set_lower(hint.lower() + rest);
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper + rest);
+        }
+        hint
     }
 }
 
@@ -316,6 +386,7 @@ where
 impl<B: http_body::Body> Either<B> {
     fn is_end_stream(&self) -> bool {
         match self {
+            Self::Nothing => true,
             Self::Own { body } => http_body::Body::is_end_stream(body),
             Self::Service { body } => body.is_end_stream(),
         }
@@ -323,10 +394,37 @@ impl<B: http_body::Body> Either<B> {
 
     fn size_hint(&self) -> SizeHint {
         match self {
+            Self::Nothing => SizeHint::with_exact(0),
             Self::Own { body } => http_body::Body::size_hint(body),
             Self::Service { body } => body.size_hint(),
         }
     }
+}
+
+/// The first `size` bytes of a frame of data; what is behind them becomes the rest.
+fn cut_to(size: usize, frame: Frame<Bytes>, rest: &mut Bytes) -> Frame<Bytes> {
+    match frame.into_data() {
+        Ok(mut data) => {
+            if data.len() > size {
+                *rest = data.split_off(size);
+            }
+            Frame::data(data)
+        }
+        Err(other) => other,
+    }
+}
+
+/// The size of a head as HTTP/2 counts it (RFC 9113, 6.5.2); HTTP/1 is bounded as it is read.
+fn head_size<B>(request: &Request<B>) -> usize {
+    let field = |name: usize, value: usize| name + value + 32;
+    let (uri, method) = (request.uri(), request.method().as_str().len());
+    let authority = uri
+        .authority()
+        .map_or(0, |authority| authority.as_str().len());
+    let path = uri.path_and_query().map_or(0, |path| path.as_str().len());
+    let headers = request.headers().iter();
+    let headers = headers.map(|(name, value)| field(name.as_str().len(), value.len()));
+    field(0, method) + field(0, authority) + field(0, path) + headers.sum::<usize>()
 }
 
 /// Whether a head says whom it is for, and once. Where heads are read differently on the way,

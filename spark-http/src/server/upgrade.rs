@@ -14,9 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     exchange::Shared,
+    http1::socket::{Tap, cut, lock},
+    limits::Limits,
     report::bump,
-    socket::{Tap, cut, lock},
-    timeline::Limits,
     transport::Transport,
 };
 use crate::due;

@@ -20,17 +20,23 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use http::Extensions;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::Instant,
 };
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::{exchange::Shared, timeline::Timeline, transport::Transport, upgrade::AfterUpgrade};
+use super::timeline::Timeline;
+use crate::server::{
+    exchange::{Entry, Ledger, Shared},
+    transport::Transport,
+    upgrade::AfterUpgrade,
+};
 
 /// A connection's transport, as hyper sees it, and after it whoever took the connection over for
 /// another protocol. The transport itself lies in the tap, so that it can be taken away.
-pub(super) struct Socket<T> {
+pub(in crate::server) struct Socket<T> {
     tap: Arc<Mutex<Tap<T>>>,
 }
 
@@ -38,8 +44,8 @@ pub(super) struct Socket<T> {
 ///
 /// Only the connection's own task locks it, so it is never contended; but for a connection that
 /// has changed its protocol.
-pub(super) struct Tap<T> {
-    pub(super) timeline: Timeline,
+pub(in crate::server) struct Tap<T> {
+    pub(in crate::server) timeline: Timeline,
     shared: Arc<Shared>,
     /// Requests whose answer is not yet in hyper's hands, whole.
     under_way: usize,
@@ -48,15 +54,15 @@ pub(super) struct Tap<T> {
     /// Keeps the server's drain waiting while this connection is busy.
     busy: Option<TaskTrackerToken>,
     /// A request's body was left unread, so the client may be writing still.
-    pub(super) unread: Arc<AtomicBool>,
+    pub(in crate::server) unread: Arc<AtomicBool>,
     /// The answer under way is the last one of HTTP.
-    pub(super) is_switching: bool,
+    pub(in crate::server) is_switching: bool,
     /// What the request that asked for another protocol wants to run there.
-    pub(super) after_upgrade: Option<AfterUpgrade>,
+    pub(in crate::server) after_upgrade: Option<AfterUpgrade>,
     /// The status of an answer that hyper made.
-    pub(super) refused: Option<u16>,
+    pub(in crate::server) refused: Option<u16>,
     /// The transport. Once it is taken, the socket fails.
-    pub(super) transport: Option<T>,
+    pub(in crate::server) transport: Option<T>,
     /// How much of what was written the client had taken, by the transport's own count.
     taken: u64,
     /// Whether the socket exists: after hyper is done, somebody else has it.
@@ -69,9 +75,13 @@ pub(super) struct Tap<T> {
 // === impl Tap ===
 
 impl<T: Transport> Tap<T> {
-    pub(super) fn new(transport: T, now: Instant, shared: Arc<Shared>) -> Arc<Mutex<Self>> {
+    pub(in crate::server) fn new(
+        transport: T,
+        timeline: Timeline,
+        shared: Arc<Shared>,
+    ) -> Arc<Mutex<Self>> {
         Arc::new(Mutex::new(Self {
-            timeline: Timeline::accepted(now),
+            timeline,
             shared,
             under_way: 0,
             unwritten: 0,
@@ -87,8 +97,7 @@ impl<T: Transport> Tap<T> {
         }))
     }
 
-    /// A request's head is complete.
-    pub(super) fn begin(&mut self) {
+    fn begin(&mut self) {
         self.timeline.request();
         // hyper has read the body before this one to its end, whoever did not.
         self.unread.store(false, Ordering::Relaxed);
@@ -97,8 +106,7 @@ impl<T: Transport> Tap<T> {
         self.busy.get_or_insert_with(|| shared.busy.token());
     }
 
-    /// A request's answer is in hyper's hands, or will never be.
-    pub(super) fn end(&mut self, answered: bool) {
+    fn end(&mut self, answered: bool) {
         self.under_way -= 1;
         if answered {
             self.unwritten += 1;
@@ -108,12 +116,12 @@ impl<T: Transport> Tap<T> {
     }
 
     /// Whether the socket outlives hyper.
-    pub(super) fn is_held(&self) -> bool {
+    pub(in crate::server) fn is_held(&self) -> bool {
         self.is_held
     }
 
     /// Pending until the socket is dropped.
-    pub(super) fn poll_released(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(in crate::server) fn poll_released(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.is_held {
             self.waiting[DRIVER] = Some(cx.waker().clone());
             Poll::Pending
@@ -158,6 +166,35 @@ impl<T: Transport> Tap<T> {
     }
 }
 
+impl<T: Transport> Ledger for Arc<Mutex<Tap<T>>> {
+    type Entry = Self;
+
+    fn begin(&self) -> Self {
+        lock(self).begin();
+        Arc::clone(self)
+    }
+}
+
+impl<T: Transport> Entry for Arc<Mutex<Tap<T>>> {
+    fn unread(&self) -> Arc<AtomicBool> {
+        Arc::clone(&lock(self).unread)
+    }
+
+    fn asks_to_switch(&self, extensions: &mut Extensions) {
+        let work = AfterUpgrade::new();
+        extensions.insert(work.clone());
+        lock(self).after_upgrade = Some(work);
+    }
+
+    fn switches(&self) {
+        lock(self).is_switching = true;
+    }
+
+    fn end(&self, answered: bool) {
+        lock(self).end(answered);
+    }
+}
+
 impl<T> Drop for Tap<T> {
     fn drop(&mut self) {
         let lost = &self.shared.counts.lost;
@@ -166,7 +203,7 @@ impl<T> Drop for Tap<T> {
 }
 
 /// Closes the transport, whoever holds the socket.
-pub(super) fn cut<T>(tap: &Mutex<Tap<T>>) {
+pub(in crate::server) fn cut<T>(tap: &Mutex<Tap<T>>) {
     let (transport, waiting) = {
         let mut tap = lock(tap);
         (tap.transport.take(), std::mem::take(&mut tap.waiting))
@@ -175,7 +212,7 @@ pub(super) fn cut<T>(tap: &Mutex<Tap<T>>) {
     waiting.into_iter().flatten().for_each(Waker::wake);
 }
 
-pub(super) fn lock<T>(tap: &Mutex<Tap<T>>) -> MutexGuard<'_, Tap<T>> {
+pub(in crate::server) fn lock<T>(tap: &Mutex<Tap<T>>) -> MutexGuard<'_, Tap<T>> {
     // Each change is a single assignment; a panic in between leaves nothing half done.
     tap.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -183,7 +220,7 @@ pub(super) fn lock<T>(tap: &Mutex<Tap<T>>) -> MutexGuard<'_, Tap<T>> {
 // === impl Socket ===
 
 impl<T: Transport> Socket<T> {
-    pub(super) fn new(tap: Arc<Mutex<Tap<T>>>) -> Self {
+    pub(in crate::server) fn new(tap: Arc<Mutex<Tap<T>>>) -> Self {
         Self { tap }
     }
 

@@ -1,15 +1,13 @@
 //! What a connection is doing, and for how long it may. Sans-IO: events and `now` in,
 //! deadlines and verdicts out.
 
-use std::time::Duration;
-
 use tokio::time::Instant;
 
-use crate::due;
+use crate::{due, server::limits::Limits};
 
 /// Where a connection stands.
 #[derive(Debug)]
-pub(super) struct Timeline {
+pub(in crate::server) struct Timeline {
     phase: Phase,
     /// Since when its client has taken nothing of an answer that waits.
     stalled_since: Option<Instant>,
@@ -29,17 +27,9 @@ enum Phase {
     Switched,
 }
 
-/// How long each phase may last.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
-    pub(super) head: Duration,
-    pub(super) keep_alive: Duration,
-    pub(super) write: Duration,
-}
-
 /// A limit that has passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Overdue {
+pub(in crate::server) enum Overdue {
     /// The client connected and said nothing, or did not come back.
     Silent,
     /// The head did not come to its end.
@@ -51,9 +41,13 @@ pub(super) enum Overdue {
 // === impl Timeline ===
 
 impl Timeline {
-    pub(super) fn accepted(now: Instant) -> Self {
+    /// A connection that was accepted, and whose first byte has come already if `spoken` says when.
+    pub(in crate::server) fn new(accepted: Instant, spoken: Option<Instant>) -> Self {
         Self {
-            phase: Phase::Silent { since: now },
+            phase: match spoken {
+                Some(since) => Phase::Head { since },
+                None => Phase::Silent { since: accepted },
+            },
             stalled_since: None,
         }
     }
@@ -93,11 +87,11 @@ impl Timeline {
     }
 
     /// Whatever is written from now on is no matter of HTTP.
-    pub(super) fn switch(&mut self) {
+    pub(in crate::server) fn switch(&mut self) {
         self.phase = Phase::Switched;
     }
 
-    pub(super) fn has_switched(&self) -> bool {
+    pub(in crate::server) fn has_switched(&self) -> bool {
         self.phase == Phase::Switched
     }
 
@@ -107,7 +101,7 @@ impl Timeline {
     }
 
     /// When, and for what, the connection is overdue unless something happens.
-    pub(super) fn due(&self, limits: &Limits) -> Option<(Instant, Overdue)> {
+    pub(in crate::server) fn due(&self, limits: &Limits) -> Option<(Instant, Overdue)> {
         match self.phase {
             Phase::Silent { since } => Some((due::after(since, limits.head), Overdue::Silent)),
             Phase::Head { since } => Some((due::after(since, limits.head), Overdue::Head)),
@@ -122,6 +116,8 @@ impl Timeline {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const LIMITS: Limits = Limits {
@@ -137,7 +133,7 @@ mod tests {
     #[test]
     fn a_head_has_its_time_from_the_first_byte_and_more_bytes_do_not_extend_it() {
         let start = Instant::now();
-        let mut timeline = Timeline::accepted(start);
+        let mut timeline = Timeline::new(start, None);
         assert_eq!(
             timeline.due(&LIMITS),
             Some((at(start, 10), Overdue::Silent))
@@ -145,6 +141,10 @@ mod tests {
         timeline.read(at(start, 2));
         timeline.read(at(start, 9));
         assert_eq!(timeline.due(&LIMITS), Some((at(start, 12), Overdue::Head)));
+
+        let speaker = Timeline::new(start, Some(at(start, 3)));
+        let due = speaker.due(&LIMITS);
+        assert_eq!(due, Some((at(start, 13), Overdue::Head)));
 
         timeline.request();
         timeline.settled(at(start, 20));
@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn an_idle_connection_has_the_keep_alive_time_and_a_busy_one_all_it_needs() {
         let start = Instant::now();
-        let mut timeline = Timeline::accepted(start);
+        let mut timeline = Timeline::new(start, None);
         timeline.request();
         assert!(timeline.is_busy());
         assert_eq!(timeline.due(&LIMITS), None);
@@ -178,7 +178,7 @@ mod tests {
         };
         let start = Instant::now();
         let year = at(start, 365 * 24 * 60 * 60);
-        let mut timeline = Timeline::accepted(start);
+        let mut timeline = Timeline::new(start, None);
         let silent = timeline.due(&longest);
         timeline.read(start);
         let head = timeline.due(&longest);
@@ -195,7 +195,7 @@ mod tests {
     #[test]
     fn a_stall_counts_from_the_last_byte_the_client_took() {
         let start = Instant::now();
-        let mut timeline = Timeline::accepted(start);
+        let mut timeline = Timeline::new(start, None);
         timeline.request();
         timeline.stalled(at(start, 1));
         timeline.stalled(at(start, 2));
