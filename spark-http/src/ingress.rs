@@ -76,7 +76,7 @@ pub struct Ingress {
 /// An answer in the making: the future of [`Ingress`].
 ///
 /// Dropping it gives the request up: a message that is queued at a module is skipped,
-/// a [handler function](Route::handler_fn) is dropped.
+/// a [handler function](crate::Route::handler_fn) is dropped.
 #[must_use = "futures do nothing unless polled"]
 pub struct Answering(Pin<Box<dyn Future<Output = Answer> + Send>>);
 
