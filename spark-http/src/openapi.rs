@@ -50,6 +50,7 @@ struct Parts {
     description: Option<String>,
     /// Schemas by media type.
     request: Map<String, Value>,
+    request_is_optional: bool,
     response: Map<String, Value>,
     /// Whether it is known that the answer has no body.
     is_bare: bool,
@@ -82,6 +83,12 @@ impl Operation<'_> {
     /// As [`request`](Self::request), with a JSON schema (2020-12) in the place of a type.
     pub fn request_schema(&mut self, media_type: &str, schema: Value) -> &mut Self {
         self.parts.request.insert(media_type.to_owned(), schema);
+        self
+    }
+
+    /// A request may come without a body. Otherwise one that has been described must be there.
+    pub fn optional_request(&mut self) -> &mut Self {
+        self.parts.request_is_optional = true;
         self
     }
 

@@ -289,6 +289,9 @@ async fn a_described_codec_has_the_schemas_of_its_types_and_another_one_has_none
         json_of(echo, "response")["properties"]["status"]["const"],
         "Ok"
     );
+    // An empty body is an empty text, and no JSON.
+    assert_eq!(echo["requestBody"]["required"], false);
+    assert_eq!(sum["requestBody"]["required"], true);
     let told = &document["paths"]["/told"]["post"];
     assert!(told["responses"]["2XX"]["content"].is_null());
 }

@@ -58,6 +58,7 @@ impl<M: From<Bytes>, R: Into<Bytes>> Codec<M, R> for BytesCodec {
     fn describe(&self, operation: &mut crate::Operation<'_>) {
         let anything = || serde_json::json!({});
         operation.request_schema("*/*", anything());
+        operation.optional_request();
         // A value that is no text would break the document, not the route.
         if let Ok(content_type) = self.content_type.to_str() {
             operation.response_schema(content_type, anything());

@@ -32,7 +32,8 @@ impl<M: From<String>, R: Display> Codec<M, R> for TextCodec {
 
     #[cfg(feature = "openapi")]
     fn describe(&self, operation: &mut crate::Operation<'_>) {
-        operation.request::<str>("text/plain").text_response();
+        operation.request::<str>("text/plain").optional_request();
+        operation.text_response();
     }
 
     fn encode(&self, _: &Context, response: R) -> Result<Answer, ErrorAnswer> {

@@ -79,7 +79,9 @@ fn operation(id: &str, route: &Documented, parts: &Parts) -> Value {
         }
     }
     if !parts.request.is_empty() {
-        operation["requestBody"] = json!({ "required": true, "content": content(&parts.request) });
+        let required = !parts.request_is_optional;
+        let content = content(&parts.request);
+        operation["requestBody"] = json!({ "required": required, "content": content });
     }
     if route.needs_key {
         operation["security"] = json!([{ KEY: [] }]);
