@@ -46,7 +46,8 @@ pub use crate::{
     route::Route,
     seeing::Seeing,
     server::{
-        AfterUpgrade, BindError, DrainReport, Draining, HttpServer, HttpServerBuilder, ServerHandle,
+        AfterUpgrade, BindError, DrainReport, Draining, HttpServer, HttpServerBuilder,
+        ServerHandle, ServerStats,
     },
     signal::ShutdownSignals,
     sse::{InvalidSseEvent, ReplyEvents, Sse, SseEvent, TopicEvents},

@@ -203,12 +203,16 @@ impl Seeing {
         self.0.modules.add_system(system);
     }
 
-    /// Watches a server under `name`. The service is not ready once it drains.
+    /// Watches a server under `name`, in the place of one that was watched under it before. The
+    /// service is not ready once it drains.
     pub fn watch_server(&self, name: impl Into<Arc<str>>, server: &ServerHandle) {
-        lock(&self.0.servers).push(SeenServer {
+        let server = SeenServer {
             name: name.into(),
             handle: server.clone(),
-        });
+        };
+        let mut servers = lock(&self.0.servers);
+        servers.retain(|known| known.name != server.name);
+        servers.push(server);
     }
 
     /// Adds what must hold for the service to be ready, such as a connection to a database.

@@ -31,7 +31,9 @@ mod socket_file;
 mod transport;
 mod upgrade;
 
-pub use report::DrainReport;
+pub use report::{DrainReport, ServerStats};
+
+use report::Counts;
 pub use upgrade::{AfterUpgrade, Draining};
 
 /// Serves a tower service over HTTP/1.1 and, with the feature `http2`, HTTP/2, and ends without losing a request.
@@ -83,6 +85,7 @@ pub struct HttpServerBuilder {
 pub struct ServerHandle {
     drain: CancellationToken,
     cut: CancellationToken,
+    counts: Arc<Counts>,
 }
 
 /// Error returned by [`HttpServer::bind`] and [`HttpServerBuilder::bind`].
@@ -354,6 +357,7 @@ impl HttpServerBuilder {
             handle: ServerHandle {
                 drain: self.settings.drain_token.child_token(),
                 cut: CancellationToken::new(),
+                counts: Arc::default(),
             },
             settings: Arc::new(self.settings),
         })
@@ -363,6 +367,12 @@ impl HttpServerBuilder {
 // === impl ServerHandle ===
 
 impl ServerHandle {
+    /// What the server has counted so far.
+    #[must_use]
+    pub fn stats(&self) -> ServerStats {
+        self.counts.stats()
+    }
+
     /// Begins the drain: no new work, and what is under way is finished.
     pub fn drain(&self) {
         self.drain.cancel();

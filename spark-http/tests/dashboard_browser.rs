@@ -8,7 +8,7 @@ use spark_channel::{
     Backoff, Child, NativeHandler, SparkGenericModuleDispatcher, Strategy, Supervisor, System,
     module, pool,
 };
-use spark_http::{Body, HttpServer, Ingress, Seeing, TextCodec};
+use spark_http::{ApiKeys, Body, HttpServer, Ingress, Seeing, TextCodec};
 use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 
@@ -104,8 +104,12 @@ fn shop_module(system: &System, name: &str, capacity: usize) -> Dispatcher {
     dispatcher
 }
 
-/// A service with work to do.
 async fn scene() -> Scene {
+    scene_with(ApiKeys::default()).await
+}
+
+/// A service with work to do, which asks for one of `keys` if there are any.
+async fn scene_with(keys: ApiKeys) -> Scene {
     let system = System::new("shop");
     let seeing = Seeing::named("Corner shop", "1.4.2");
     let orders = shop_module(&system, "orders", 256);
@@ -130,6 +134,7 @@ async fn scene() -> Scene {
         .module("stock", TextCodec, stock.clone())
         .module("prices", TextCodec, price)
         .seeing(&seeing)
+        .api_keys(keys)
         .build()
         .expect("valid");
     let mut load = JoinSet::new();
@@ -522,4 +527,37 @@ async fn a_viewer_is_told_of_the_drain_and_does_not_hold_it_up() {
     browser.shoot("disconnected").await;
     // The numbers stay.
     assert_ne!(browser.eval(NAMES).await, serde_json::json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_that_asks_for_a_key_shows_nothing_until_it_is_given() {
+    let keys = ApiKeys::new([("operator", "the-key-of-the-operator")]).expect("valid");
+    let mut scene = scene_with(keys).await;
+    scene.browser.look(1280, 900, "dark").await;
+    let page = format!("{}/_spark", scene.origin);
+    let browser = &mut scene.browser;
+    browser.open(&page).await;
+    let asked = "!document.querySelector('#key').hidden";
+    browser.until(asked).await;
+    browser
+        .until("document.activeElement.id === 'key-text'")
+        .await;
+    assert_eq!(browser.eval(NAMES).await, serde_json::json!([]));
+    browser.shoot("locked").await;
+
+    browser.write("wrong").await;
+    browser.press("Enter").await;
+    browser
+        .until("document.querySelector('#key-text').value === ''")
+        .await;
+    browser.until(asked).await;
+    assert_eq!(browser.eval(NAMES).await, serde_json::json!([]));
+
+    browser.write("the-key-of-the-operator").await;
+    browser.press("Enter").await;
+    browser.until(&format!("({NAMES}).length === 7")).await;
+    assert_eq!(browser.eval(asked).await, false);
+    let kept =
+        "[location.href, document.cookie, localStorage.length, sessionStorage.length].join()";
+    assert_eq!(browser.text(kept).await, format!("{page},,0,0"));
 }

@@ -15,7 +15,9 @@ use spark_channel::{
     Backoff, Child, ModuleState, NativeHandler, Stop, Strategy, Supervisor, System, module,
     spawn_module,
 };
-use spark_http::{Answer, Body, ConfigError, HttpServer, Ingress, Route, Seeing, TextCodec};
+use spark_http::{
+    Answer, Body, ConfigError, HttpServer, Ingress, Route, Seeing, ServerStats, TextCodec,
+};
 use tower::{Service, ServiceExt as _};
 
 use crate::support::{
@@ -23,7 +25,7 @@ use crate::support::{
     echo::Echo,
     exposition::Exposition,
     modules::Gated,
-    wire::within,
+    wire::{serve, within},
 };
 
 mod support {
@@ -176,6 +178,40 @@ async fn a_service_is_not_ready_once_a_watched_server_drains() {
     assert!(text.contains("shutting down"), "{text}");
     assert_eq!(metrics(&seeing).await.count(server_series), 1);
     assert_eq!(call_status(&seeing, "/healthz").await, 200);
+}
+
+#[tokio::test]
+async fn connections_and_requests_of_a_server_are_counted_while_it_runs() {
+    let seeing = Seeing::new();
+    let gated = Gated::open();
+    let ingress = gated_ingress(&gated, &Seeing::new());
+    let serving = serve(HttpServer::builder(), ingress).await;
+    let handle = serving.handle.clone();
+    seeing.watch_server("public", &handle);
+    assert_eq!(handle.stats(), ServerStats::default());
+
+    let mut one = serving.connect().await;
+    let mut other = serving.connect().await;
+    one.post("gated", "a").await;
+    assert_eq!(one.reply().await.status, 200);
+    other.post("gated", "b").await;
+    assert_eq!(other.reply().await.status, 200);
+    drop(one);
+    within(async {
+        while handle.stats().open != 1 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+
+    let page = metrics(&seeing).await;
+    let count = |metric: &str| page.count(&format!("{metric}{{server=\"public\"}}"));
+    assert_eq!(count("spark_http_server_connections_open"), 1);
+    assert_eq!(count("spark_http_server_connections_total"), 2);
+    assert_eq!(count("spark_http_server_requests_served_total"), 2);
+    drop(other);
+    let report = serving.drain().await;
+    assert_eq!((report.connections, handle.stats().open), (2, 0));
 }
 
 async fn call_status(seeing: &Seeing, path: &str) -> u16 {

@@ -185,7 +185,7 @@ function show(picture) {
   showRoutes(keyed(picture.routes));
 }
 
-function showSummary({ modules, routes }) {
+function showSummary({ modules, routes, servers }) {
   const known = modules.some((line) => line.rate !== null);
   write(byId('sum-rate'), known ? rate(sum(modules, (line) => line.rate ?? 0)) : '–');
   draw(byId('sum-spark'), history.sum.map((entry) => entry.rate));
@@ -195,6 +195,9 @@ function showSummary({ modules, routes }) {
   write(byId('sum-flight'), count(sum(routes, (line) => line.in_flight)));
   const perSecond = sum(routes, (line) => line.rate ?? 0);
   write(byId('sum-flight-note'), routes.length ? `${rate(perSecond)}/s answered` : 'no routes');
+  write(byId('sum-open'), servers.length ? count(sum(servers, (server) => server.open)) : '–');
+  const accepted = sum(servers, (server) => server.connections);
+  write(byId('sum-open-note'), servers.length ? `${count(accepted)} so far` : 'no server is watched');
   const running = modules.filter((line) => line.state === 'running').length;
   write(byId('sum-modules'), `${running} / ${modules.length}`);
   const restarts = sum(modules, (line) => line.restarts);

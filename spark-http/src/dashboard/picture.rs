@@ -31,6 +31,8 @@ pub(super) struct Picture<'a> {
 struct Server {
     name: String,
     draining: bool,
+    open: u64,
+    connections: u64,
 }
 
 #[derive(Serialize)]
@@ -102,9 +104,14 @@ pub(super) fn draw<'a>(
         servers: seeing
             .servers()
             .into_iter()
-            .map(|server| Server {
-                draining: server.handle.is_draining(),
-                name: server.name.to_string(),
+            .map(|server| {
+                let stats = server.handle.stats();
+                Server {
+                    draining: server.handle.is_draining(),
+                    name: server.name.to_string(),
+                    open: stats.open,
+                    connections: stats.connections,
+                }
             })
             .collect(),
         routes: routes

@@ -10,6 +10,7 @@ use super::{
     prometheus::{Kind, Page},
     routes::{BOUNDS, CLASSES, RouteCounts},
 };
+use crate::ServerStats;
 
 /// Modules of one name, added up.
 #[derive(Default)]
@@ -114,14 +115,25 @@ fn write_routes(page: &mut Page, seeing: &Seeing) {
 // === servers ===
 
 fn write_servers(page: &mut Page, seeing: &Seeing) {
+    let servers = seeing.servers();
+    let stats: Vec<_> = servers
+        .iter()
+        .map(|server| (&*server.name, server.handle.stats()))
+        .collect();
     let mut family = page.family(
         "spark_http_server_draining",
         Kind::Gauge,
         "Whether the server has been told to stop",
     );
-    for server in seeing.servers() {
+    for server in &servers {
         let draining = u8::from(server.handle.is_draining());
         family.sample(&[("server", &server.name)], draining);
+    }
+    for (metric, kind, help, value) in SERVER_VALUES {
+        let mut family = page.family(metric, kind, help);
+        for (name, stats) in &stats {
+            family.sample(&[("server", name)], value(stats));
+        }
     }
 }
 
@@ -296,6 +308,47 @@ const OUTCOMES: [(&str, Value); 10] = [
     ("dropped", |stats| stats.dropped),
     ("conflated", |stats| stats.conflated),
     ("shutdown", |stats| stats.shutdowns),
+];
+
+type ServerValue = fn(&ServerStats) -> u64;
+
+const SERVER_VALUES: [(&str, Kind, &str, ServerValue); 6] = [
+    (
+        "spark_http_server_connections_open",
+        Kind::Gauge,
+        "Connections that are open",
+        |stats| stats.open,
+    ),
+    (
+        "spark_http_server_connections_total",
+        Kind::Counter,
+        "Connections accepted",
+        |stats| stats.connections,
+    ),
+    (
+        "spark_http_server_requests_served_total",
+        Kind::Counter,
+        "Requests whose answer was written out",
+        |stats| stats.served,
+    ),
+    (
+        "spark_http_server_requests_lost_total",
+        Kind::Counter,
+        "Requests whose answer was not written out to its end",
+        |stats| stats.lost,
+    ),
+    (
+        "spark_http_server_requests_refused_total",
+        Kind::Counter,
+        "Requests answered 503 because the server was stopping",
+        |stats| stats.refused,
+    ),
+    (
+        "spark_http_server_connections_upgraded_total",
+        Kind::Counter,
+        "Connections that changed their protocol",
+        |stats| stats.upgraded,
+    ),
 ];
 
 /// The names are those of `spark_channel::MetricsExporter`.

@@ -24,7 +24,6 @@ use super::{
     connection::{self, Common},
     exchange::{Peer, Shared},
     listener::{Incoming, Listeners},
-    report::bump,
     upgrade::Draining,
 };
 use crate::{Body, due};
@@ -54,7 +53,11 @@ where
     let permits = settings.connections_max.get().min(Semaphore::MAX_PERMITS);
     let permits = Arc::new(Semaphore::new(permits));
     let drain_timeout = settings.drain_timeout;
-    let shared = Shared::new(Draining::new(handle.drain.clone()), settings.head_limit);
+    let shared = Shared::new(
+        Draining::new(handle.drain.clone()),
+        Arc::clone(&handle.counts),
+        settings.head_limit,
+    );
     let mut connections = Connections {
         tasks: JoinSet::new(),
         common: Common {
@@ -110,7 +113,6 @@ where
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     fn start(&mut self, (incoming, permit): Accepted) {
-        bump(&self.common.shared.counts.connections);
         let common = self.common.clone();
         let accepted = Instant::now();
         match incoming {
@@ -144,9 +146,11 @@ where
         permit: OwnedSemaphorePermit,
         connection: impl Future<Output = ()> + Send + 'static,
     ) {
+        let open = self.common.shared.counts.open();
         self.tasks.spawn(async move {
             connection.await;
             drop(permit);
+            drop(open);
         });
     }
 

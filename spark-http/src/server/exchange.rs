@@ -41,7 +41,7 @@ pub(super) struct Shared {
     /// One token per stream of HTTP/2, which have tasks of their own.
     #[cfg(feature = "http2")]
     pub(super) streams: TaskTracker,
-    pub(super) counts: Counts,
+    pub(super) counts: Arc<Counts>,
     pub(super) ids: RequestIds,
     pub(super) head_limit: usize,
     /// What handlers learn of the drain from.
@@ -135,7 +135,7 @@ struct Exchange<E: Entry> {
 // === impl Shared ===
 
 impl Shared {
-    pub(super) fn new(drain: Draining, head_limit: usize) -> Self {
+    pub(super) fn new(drain: Draining, counts: Arc<Counts>, head_limit: usize) -> Self {
         Self {
             head_limit,
             drain,
@@ -143,7 +143,7 @@ impl Shared {
             busy: TaskTracker::new(),
             #[cfg(feature = "http2")]
             streams: TaskTracker::new(),
-            counts: Counts::default(),
+            counts,
             ids: RequestIds::new(),
         }
     }

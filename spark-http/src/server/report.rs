@@ -2,7 +2,10 @@
 
 use std::{
     fmt,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 /// What became of everything a server accepted.
@@ -33,10 +36,30 @@ pub struct DrainReport {
     pub deadline_passed: bool,
 }
 
+/// What a server has counted so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServerStats {
+    /// Connections accepted.
+    pub connections: u64,
+    /// Connections that are open.
+    pub open: u64,
+    /// Requests that have been answered, as far as is known. Each is counted in here, in `lost`, or
+    /// is under way.
+    pub served: u64,
+    /// Requests answered 503 because the server was stopping; usually served ones, too.
+    pub refused: u64,
+    /// Requests whose answer was not written out to its end.
+    pub lost: u64,
+    /// Connections that changed their protocol.
+    pub upgraded: u64,
+}
+
 /// The counts of a server that runs.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     pub(super) connections: AtomicU64,
+    closed: AtomicU64,
     /// Requests whose head came in whole.
     pub(super) begun: AtomicU64,
     pub(super) served: AtomicU64,
@@ -48,6 +71,9 @@ pub(super) struct Counts {
     /// Of the lost ones, those lost before the connections were cut.
     abandoned: AtomicU64,
 }
+
+/// Counts a connection as closed when dropped.
+pub(super) struct Open(Arc<Counts>);
 
 // === impl DrainReport ===
 
@@ -99,6 +125,37 @@ impl Counts {
             upgraded_cut: read(&self.upgraded_cut),
             deadline_passed,
         }
+    }
+}
+
+impl Counts {
+    /// Counts a connection, which is open until what this returns is dropped.
+    pub(super) fn open(self: &Arc<Self>) -> Open {
+        bump(&self.connections);
+        Open(Arc::clone(self))
+    }
+
+    pub(super) fn stats(&self) -> ServerStats {
+        // Acquire and in this order, or more would be closed than were opened.
+        let closed = self.closed.load(Ordering::Acquire);
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let connections = read(&self.connections);
+        ServerStats {
+            connections,
+            open: connections.saturating_sub(closed),
+            served: read(&self.served),
+            refused: read(&self.refused),
+            lost: read(&self.lost),
+            upgraded: read(&self.upgraded),
+        }
+    }
+}
+
+// === impl Open ===
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.closed.fetch_add(1, Ordering::Release);
     }
 }
 
