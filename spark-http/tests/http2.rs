@@ -42,6 +42,7 @@ const END_HEADERS: u8 = 4;
 fn echo(gated: &Gated) -> Ingress {
     let module = spawn_module(gated.clone()).dispatcher();
     let huge = |_, _| async { Answer::new(Body::from(vec![0; 8 * 1024 * 1024])) };
+    let large = |_, _| async { Answer::new(Body::from(vec![0; 200 * 1024])) };
     let builder = Ingress::builder().body_limit(100);
     let builder = builder.module("echo", TextCodec, module);
     // Each on a task of its own, so that several run at once.
@@ -54,6 +55,7 @@ fn echo(gated: &Gated) -> Ingress {
             "waited"
         }
     };
+    let builder = builder.handler_fn("large", large);
     let builder = builder.handler_fn("huge", huge).handler_fn("wait", wait);
     builder.build().expect("valid")
 }
@@ -521,6 +523,7 @@ async fn a_flood_of_resets_ends_its_connection_and_no_other() {
     let told = raw.read(|kind, _, _| kind == GOAWAY).await.expect("told");
     assert_eq!(told[4..8], 11_u32.to_be_bytes(), "ENHANCE_YOUR_CALM");
     assert_eq!(other.post("echo", b"hi").await.status(), 200);
+    drop(raw);
     assert_eq!(gated.runs(), 1, "a request that is cut never runs");
     let report = serving.drain().await;
     assert_eq!((report.served, report.cut, report.unresponsive), (1, 0, 0));
@@ -568,7 +571,7 @@ async fn each_request_is_counted_once_whatever_becomes_of_it() {
         let mut client = Http2::connect(&serving).await;
         clients.push(tokio::spawn(async move {
             for round in 0..50 {
-                let name = ["echo", "nobody", "huge"][round % 3];
+                let name = ["echo", "nobody", "large"][round % 3];
                 let answer = client.send(post(name), b"").await;
                 if round % 5 == 0 {
                     drop(answer);
@@ -602,6 +605,6 @@ async fn what_is_not_quite_http_2_is_a_400() {
     client.closed().await;
     let mut eager = TcpStream::connect(serving.address).await.expect("accepted");
     eager.write_all(b"P").await.expect("sent");
-    drop(eager);
+    drop((eager, client));
     assert_eq!(serving.drain().await.abandoned, 0);
 }
