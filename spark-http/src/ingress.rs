@@ -194,8 +194,9 @@ impl Inner {
                 return Err(error);
             }
         };
-        let counters = found.named.counters.clone();
-        let running = self.run_route(found, identity, parts, id, body);
+        let counters = found.named.counters.as_ref();
+        // Pinned, so that this future has room for it once rather than once for each arm.
+        let running = pin!(self.run_route(found, identity, parts, id, body));
         match counters {
             Some(counters) => counters.count(running).await,
             None => running.await,

@@ -5,6 +5,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -45,7 +46,9 @@ impl RequestIds {
         let mut digits = [0; 32];
         write_hex(self.instance, &mut digits[..16]);
         write_hex(scatter(count), &mut digits[16..]);
-        HeaderValue::from_bytes(&digits).expect("hexadecimal digits are a header value")
+        // One allocation for all clones, where bytes that are copied take another one for the first clone.
+        HeaderValue::from_maybe_shared(Bytes::from_owner(digits))
+            .expect("hexadecimal digits are a header value")
     }
 }
 

@@ -1,6 +1,11 @@
 //! Reading a request's body: all of it, within its limits, or not at all.
 
-use std::{error::Error, pin::pin};
+use std::{
+    error::Error,
+    future::{Future as _, poll_fn},
+    pin::pin,
+    task::Poll,
+};
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
@@ -57,11 +62,16 @@ where
     if body.is_end_stream() && least == 0 {
         return Ok(Bytes::new());
     }
-    let due = due::after(Instant::now(), within);
-    let collecting = collect(body, limit, reserved);
-    let bytes = match timeout_at(due, collecting).await {
-        Ok(collected) => collected?,
-        Err(_) => return Err(ErrorAnswer::body_too_slow()),
+    let mut collecting = pin!(collect(body, limit, reserved));
+    // Small bodies come with their head: no timer, and no look at the clock.
+    let at_once = poll_fn(|cx| Poll::Ready(collecting.as_mut().poll(cx))).await;
+    let bytes = match at_once {
+        Poll::Ready(collected) => collected?,
+        Poll::Pending => {
+            let due = due::after(Instant::now(), within);
+            let collected = timeout_at(due, collecting).await;
+            collected.unwrap_or_else(|_| Err(ErrorAnswer::body_too_slow()))?
+        }
     };
     // hyper checks this itself; whoever else calls the service may not.
     if announced.is_some_and(|announced| announced != bytes.len() as u64) {
@@ -82,7 +92,7 @@ where
     let mut body = pin!(body);
     let mut collected = Collected::new(limit);
     loop {
-        match std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
+        match poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
             None => return Ok(collected.into_bytes()),
             Some(Ok(frame)) => {
                 // Trailers have no meaning here.
