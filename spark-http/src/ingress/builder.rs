@@ -201,7 +201,8 @@ impl IngressBuilder {
     /// Bounds what the bodies of requests take in memory, all together, in bytes. Default: 256 MiB, or
     /// the largest body limit if that is more.
     ///
-    /// A body counts from its first byte, while it waits and while its handler runs. At the bound,
+    /// A body counts from its first byte, while it waits and until its handler has answered or the client
+    /// has left. At the bound,
     /// the request whose next bytes do not fit is answered 503; nobody waits for memory, as
     /// those who hold some could be waiting for each other. Bodies that are streamed do not count.
     pub fn body_memory(mut self, bytes: usize) -> Self {

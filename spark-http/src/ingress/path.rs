@@ -177,6 +177,8 @@ const SEGMENT_BYTES_MAX: usize = 128;
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*};
+
     use super::*;
 
     #[test]
@@ -194,6 +196,30 @@ mod tests {
             assert!(canonical(path).is_err(), "{path}");
         }
         assert_eq!(canonical("/%ff%fe"), Err("path is not UTF-8"));
+    }
+
+    proptest! {
+        #[test]
+        fn decoded_segments_come_out_as_they_went_in(
+            segments in vec((".{0,6}", vec(any::<bool>(), 24)), 1..5),
+        ) {
+            let encode = |(byte, is_encoded): (u8, &bool)| {
+                if *is_encoded || b"/%".contains(&byte) || !byte.is_ascii() {
+                    format!("%{byte:02x}")
+                } else {
+                    char::from(byte).to_string()
+                }
+            };
+            let path: Vec<String> = segments
+                .iter()
+                .map(|(segment, encoded)| segment.bytes().zip(encoded).map(encode).collect())
+                .collect();
+            let path = format!("/{}", path.join("/"));
+            let canonical = canonical(&path).expect("valid");
+            let decoded: Vec<_> = canonical.split('/').skip(1).map(plain).collect();
+            let segments: Vec<_> = segments.iter().map(|(segment, _)| segment.as_str().into()).collect();
+            prop_assert_eq!(decoded, segments);
+        }
     }
 
     #[test]
