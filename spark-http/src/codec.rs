@@ -9,7 +9,7 @@ use crate::{Answer, Context, ErrorAnswer};
 mod bytes;
 mod envelope;
 mod from_fn;
-mod json;
+pub(crate) mod json;
 mod params;
 mod text;
 

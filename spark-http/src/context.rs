@@ -68,6 +68,11 @@ impl Context {
         &self.parts.method
     }
 
+    #[cfg(feature = "ws")]
+    pub(crate) fn take_extension<T: Send + Sync + 'static>(&mut self) -> Option<T> {
+        self.parts.extensions.remove()
+    }
+
     pub(crate) fn version(&self) -> Version {
         self.parts.version
     }

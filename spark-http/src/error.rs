@@ -10,6 +10,7 @@
 //! | 408 | the client is too slow |
 //! | 413 | the body is too large |
 //! | 415 | the codec cannot read this content type |
+//! | 426 | not a WebSocket's handshake, where only that is answered |
 //! | 431 | the head is too large |
 //! | 500 | the handler's own error, with its text; a panic, without |
 //! | 501 | CONNECT over HTTP/2 |
@@ -426,6 +427,50 @@ impl ErrorAnswer {
         let mut answer = Answer::new(Body::empty());
         *answer.status_mut() = StatusCode::NO_CONTENT;
         answer
+    }
+
+    /// 101, with nothing that says to what.
+    #[cfg(feature = "ws")]
+    pub(crate) fn switching_protocols() -> Answer {
+        let mut answer = Answer::new(Body::empty());
+        *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        answer
+    }
+
+    /// 426, for what opens no WebSocket.
+    #[cfg(feature = "ws")]
+    pub(crate) fn upgrade_required() -> Self {
+        use http::header;
+
+        let message = "this is a WebSocket, of version 13";
+        Self::new(StatusCode::UPGRADE_REQUIRED, message)
+            .with_header(header::UPGRADE, HeaderValue::from_static("websocket"))
+            .with_header(CONNECTION, HeaderValue::from_static("upgrade"))
+            .with_header(
+                header::SEC_WEBSOCKET_VERSION,
+                HeaderValue::from_static("13"),
+            )
+    }
+
+    /// 403, for pages of other origins.
+    #[cfg(feature = "ws")]
+    pub(crate) fn origin_not_allowed() -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "pages of this origin may not connect",
+        )
+    }
+
+    #[cfg(feature = "ws")]
+    pub(crate) fn pointer(&self) -> Option<&str> {
+        self.pointer.as_deref()
+    }
+
+    /// Places the pointer below `parent`.
+    #[cfg(feature = "ws")]
+    pub(crate) fn within(self, parent: &str) -> Self {
+        let pointer = format!("{parent}{}", self.pointer().unwrap_or_default());
+        self.with_pointer(pointer)
     }
 
     pub(crate) fn too_many_clients() -> Self {

@@ -27,6 +27,8 @@ mod signal;
 mod sse;
 #[cfg(feature = "tls")]
 mod tls;
+#[cfg(feature = "ws")]
+mod ws;
 
 pub use crate::{
     address::Address,
@@ -58,6 +60,12 @@ pub use crate::tls::{ClientCa, ClientCertificate, Pem, TlsConfig, TlsConfigBuild
 
 #[cfg(feature = "openapi")]
 pub use crate::openapi::Operation;
+
+#[cfg(feature = "ws")]
+pub use crate::ws::{
+    InvalidWsMessage, Origins, WebSocket, WsAnswer, WsCall, WsCodec, WsId, WsJson, WsMessage,
+    WsRefusal, WsText,
+};
 
 /// The program of the workspace's README, so that it compiles.
 #[cfg(doctest)]

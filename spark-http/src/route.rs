@@ -7,7 +7,7 @@ use http::{Method, Request, Response};
 use spark_channel::{
     Backlog, ReplyStreamSender, SparkChannelError, SparkGenericModuleDispatcher, Stage,
 };
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 use tower_service::Service;
 
 use self::{service::ServiceTarget, streaming::StreamingTarget};
@@ -257,6 +257,19 @@ impl Route {
         events.into_route()
     }
 
+    /// Opens a WebSocket to each client; answers GET. See [`WebSocket`](crate::WebSocket).
+    #[cfg(feature = "ws")]
+    pub fn websocket<K, M, R, C, E>(socket: crate::WebSocket<K, M, R, C, E>) -> Self
+    where
+        K: crate::WsCodec<M, R>,
+        M: Send + 'static,
+        R: Send + 'static,
+        C: Send + 'static,
+        E: ModuleError + From<SparkChannelError> + Send + 'static,
+    {
+        socket.into_route()
+    }
+
     /// Answers 504 when the handler takes longer, counted from the end of the body, or of the head
     /// if the body is [streamed](Self::streaming). Default: the ingress's. `Duration::MAX`, or anything from 30 years, means that there is no
     /// limit.
@@ -310,6 +323,27 @@ impl Route {
         self.watched.clone()
     }
 
+    /// Runs a request whose body has been collected, whatever its target.
+    #[cfg(feature = "ws")]
+    pub(crate) fn call_whole(&self, context: Context, body: Bytes) -> Running {
+        match &self.target {
+            Target::Whole(target) => Arc::clone(target).call(context, body),
+            Target::Streamed(target) => {
+                let limits = BodyLimits {
+                    bytes: body.len(),
+                    timeout: Duration::MAX,
+                };
+                Arc::clone(target).call(context, Body::from(body), limits)
+            }
+        }
+    }
+
+    /// A route with a module behind it.
+    pub(crate) fn watching(mut self, module: Option<Arc<Watched>>) -> Self {
+        self.watched = module;
+        self
+    }
+
     pub(crate) fn whole(target: impl WholeTarget + 'static) -> Self {
         Self::new(Target::Whole(Arc::new(target)))
     }
@@ -356,8 +390,11 @@ where
         Box::pin(async move {
             let (verb, message) = self.codec.decode_call(&context, body)?;
             if verb == Verb::Command {
-                let sent = command(&context, &self.dispatcher, message).await;
-                return sent.map_err(|error| (self.classify)(error.into()));
+                let sent = send_command(&self.dispatcher, message, context.deadline()).await;
+                return match sent {
+                    Ok(()) => Ok(ErrorAnswer::accepted()),
+                    Err(error) => Err((self.classify)(error.into())),
+                };
             }
             let mut request = self.dispatcher.request(message);
             if let Some(deadline) = context.deadline() {
@@ -382,8 +419,10 @@ where
     fn call(self: Arc<Self>, context: Context, body: Bytes) -> Running {
         Box::pin(async move {
             let message = self.codec.decode(&context, body)?;
-            let sent = command(&context, &self.dispatcher, message).await;
-            sent.map_err(|error| E::from(error).into_error_answer())
+            match send_command(&self.dispatcher, message, context.deadline()).await {
+                Ok(()) => Ok(ErrorAnswer::accepted()),
+                Err(error) => Err(E::from(error).into_error_answer()),
+            }
         })
     }
 }
@@ -408,20 +447,19 @@ where
     }
 }
 
-/// Sends a command within the deadline; 202.
-async fn command<M, R, C, E>(
-    context: &Context,
+/// Sends a command within the deadline.
+pub(crate) async fn send_command<M, R, C, E>(
     dispatcher: &SparkGenericModuleDispatcher<M, R, C, E>,
     message: M,
-) -> Result<Answer, SparkChannelError> {
+    deadline: Option<Instant>,
+) -> Result<(), SparkChannelError> {
     let sending = dispatcher.command(message);
-    let sent = match context.deadline() {
+    let sent = match deadline {
         Some(deadline) => timeout_at(deadline, sending).await.map_err(|_| {
             let stage = Stage::NotAdmitted;
             SparkChannelError::TimedOut { stage }
         })?,
         None => sending.await,
     };
-    sent.map(|()| ErrorAnswer::accepted())
-        .map_err(|refused| refused.reason)
+    sent.map_err(|refused| refused.reason)
 }

@@ -44,6 +44,9 @@ pub use topic::TopicEvents;
 /// answer. An error in the stream becomes the event `error`, whose data is the JSON of the
 /// [error table](crate#errors), and is the end.
 ///
+/// As with any answer, the request is in flight, and holds its permits, until this is complete; the
+/// clients of [`TopicEvents`] are counted by themselves instead.
+///
 /// [server-sent events]: https://html.spec.whatwg.org/multipage/server-sent-events.html
 ///
 /// # Examples

@@ -39,7 +39,7 @@ pub(crate) struct Event {
 }
 
 /// What `events` answers.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 pub(crate) struct Published {
     pub(crate) number: u64,
 }

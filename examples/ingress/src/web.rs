@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use http::Method;
 use serde_json::json;
 use spark_channel::Backlog;
 use spark_http::{
     ErrorAnswer, Ingress, Json, JsonCodec, Route, Seeing, ServerHandle, SseEvent, TextCodec,
-    TopicEvents, codec_fn,
+    TopicEvents, WebSocket, WsJson, WsMessage, codec_fn,
 };
 
 use crate::{
@@ -99,5 +98,16 @@ fn events(modules: &Modules) -> Route {
         || Backlog::drop_oldest(256),
         |event| SseEvent::json(&event)?.id(event.number.to_string()),
     );
-    Route::topic_events(events).methods([Method::GET])
+    // `{"id": 1, "data": "text"}` publishes, as POST does.
+    let socket = WebSocket::new(
+        WsJson::<String, Published>::new(),
+        modules.events.dispatcher(),
+    )
+    .events(
+        modules.published.clone(),
+        || Backlog::drop_oldest(256),
+        |event| WsMessage::event("published", &event),
+    )
+    .otherwise(Route::topic_events(events));
+    Route::websocket(socket)
 }

@@ -20,6 +20,7 @@ use super::{InvalidSseEvent, KEEP_ALIVE, Sse, SseEvent};
 use crate::{
     Context, ErrorAnswer, IntoAnswer, ModuleError, Route,
     route::{Running, WholeTarget},
+    seeing::Watched,
 };
 
 /// A route that asks a module for each request, and sends the items of its
@@ -120,7 +121,9 @@ where
     }
 
     pub(crate) fn into_route(self) -> Route {
-        Route::whole(self.target).methods([Method::GET])
+        let watched = Watched::new(self.target.dispatcher.downgrade());
+        let route = Route::whole(self.target).watching(watched);
+        route.methods([Method::GET])
     }
 }
 
