@@ -87,6 +87,7 @@ function receive(picture) {
   remember(picture);
   if (view.paused) return;
   view.picture = picture;
+  document.body.classList.remove('blank');
   show(picture);
 }
 
@@ -104,9 +105,10 @@ function remember(picture) {
     }
     for (const key of map.keys()) if (!seen.has(key)) map.delete(key);
   };
-  follow(history.modules, picture.modules, (line) => ({ rate: line.rate ?? 0, depth: line.depth }));
-  follow(history.routes, picture.routes, (line) => ({ rate: line.rate ?? 0 }));
-  add(history.sum, { rate: sum(picture.modules, (line) => line.rate ?? 0) });
+  follow(history.modules, picture.modules, (line) => ({ rate: line.rate, depth: line.depth }));
+  follow(history.routes, picture.routes, (line) => ({ rate: line.rate }));
+  const rates = picture.modules.map((line) => line.rate).filter((rate) => rate !== null);
+  add(history.sum, { rate: rates.length ? sum(rates, (rate) => rate) : null });
 }
 
 // Modules may share a name; the first of a name has it as its key.
@@ -235,9 +237,10 @@ function fillModule(row, line) {
   at('.depth').title = `${count(line.depth)} of ${count(line.capacity)} places taken`;
   draw(at('.depth .spark'), past.map((entry) => entry.depth), Math.max(4, line.capacity / 8));
   number(at('.high'), count(line.high_water), line.high_water === 0);
-  const mark = line.latency && line.latency_of === 'routes' ? '*' : '';
-  latency(at('.p50'), line.latency?.p50, mark);
-  latency(at('.p99'), line.latency?.p99, mark);
+  for (const [name, micros] of [['.p50', line.latency?.p50], ['.p99', line.latency?.p99]]) {
+    latency(at(name), micros);
+    at(name).classList.toggle('of-routes', micros !== undefined && line.latency_of === 'routes');
+  }
   number(at('.panics'), count(line.panics), line.panics === 0);
   number(at('.restarts'), count(line.restarts), line.restarts === 0);
   const current = line.current;
@@ -279,8 +282,8 @@ function showRoutes(lines) {
     number(at('.rate'), line.rate === null ? '–' : rate(line.rate), line.rate === 0);
     draw(at('.rate .spark'), (history.routes.get(line.key) ?? []).map((entry) => entry.rate));
     number(at('.flight'), count(line.in_flight), line.in_flight === 0);
-    latency(at('.p50'), line.latency?.p50, '');
-    latency(at('.p99'), line.latency?.p99, '');
+    latency(at('.p50'), line.latency?.p50);
+    latency(at('.p99'), line.latency?.p99);
     for (const [name, index] of [['.ok', 1], ['.client', 3], ['.server', 4]]) {
       number(at(name), count(line.classes[index]), line.classes[index] === 0);
     }
@@ -474,12 +477,13 @@ function number(cell, text, isQuiet) {
   cell.classList.toggle('zero', isQuiet || text === '–');
 }
 
-function latency(cell, micros, mark) {
-  number(cell, micros === undefined ? '–' : duration(micros) + mark, false);
+function latency(cell, micros) {
+  number(cell, micros === undefined ? '–' : duration(micros), false);
 }
 
 // A line over the last minute, from the right. What is below `least` is drawn as little.
-function draw(svg, values, least = 1) {
+function draw(svg, all, least = 1) {
+  const values = all.filter((value) => value !== null);
   const most = Math.max(least, ...values);
   const x = (index) => (100 - ((values.length - 1 - index) * 100) / (HISTORY - 1)).toFixed(2);
   const y = (value) => (22 - (value / most) * 20).toFixed(2);
