@@ -529,7 +529,7 @@ function duration(micros) {
 }
 
 function digits(value) {
-  return value < 10 ? value.toFixed(1) : whole.format(value);
+  return value < 9.95 ? value.toFixed(1) : whole.format(value);
 }
 
 function span(seconds) {
