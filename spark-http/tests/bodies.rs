@@ -354,3 +354,30 @@ async fn a_codec_of_functions_reads_anything_and_chooses_status_and_headers() {
     assert_eq!(reply.headers["content-type"], "application/json");
     assert_eq!(call(&ingress, post("/r", "")).await.status, 400);
 }
+
+#[tokio::test]
+async fn parameters_of_a_path_are_typed_and_cannot_be_said_again_in_the_query() {
+    #[derive(Deserialize)]
+    struct Page {
+        shelf: u32,
+        page: Option<u8>,
+    }
+    let route = Route::handler_fn(|context: Context, _| async move {
+        let Page { shelf, page } = context.params()?;
+        let same: u32 = context.path()?;
+        Ok::<_, ErrorAnswer>(Json(json!([shelf, same, page])))
+    });
+    let ingress = Ingress::builder().path("/shelves/{shelf}", route);
+    let ingress = ingress.build().expect("valid");
+    let reply = call(&ingress, post("/shelves/4?page=2", "")).await;
+    assert_eq!((reply.status, reply.json), (200, json!([4, 4, 2])));
+    for (target, pointer) in [
+        ("/shelves/x", "/shelf"),
+        ("/shelves/4?page=x", "/page"),
+        ("/shelves/4?shelf=5", "/shelf"),
+    ] {
+        let reply = call(&ingress, post(target, "")).await;
+        assert_eq!(reply.status, 400);
+        assert_eq!(reply.json["pointer"], pointer, "{target}");
+    }
+}
