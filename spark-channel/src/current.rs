@@ -5,7 +5,7 @@
 //! The scope belongs to the handler's own future: a task spawned from it has
 //! none, so work that should outlive the call's deadline is spawned.
 
-use std::{cell::RefCell, future::Future, mem::ManuallyDrop, sync::Arc, time::Duration};
+use std::{cell::Cell, future::Future, mem::ManuallyDrop, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -17,7 +17,8 @@ use crate::{
 thread_local! {
     // `ManuallyDrop`, because a thread-local with a destructor is slower to reach.
     // Nothing leaks: `Entered` takes out again what it put in.
-    static SCOPE: RefCell<Option<ManuallyDrop<Scope>>> = const { RefCell::new(None) };
+    // Nor a `RefCell`: it is out of its place only while it is read.
+    static SCOPE: Cell<Option<ManuallyDrop<Scope>>> = const { Cell::new(None) };
 }
 
 /// Which replica of which module the current poll belongs to.
@@ -107,20 +108,32 @@ pub(crate) fn enter(home: &mut Option<Scope>) -> Entered<'_> {
     Entered { home, outer }
 }
 
-/// Reads the scope of this poll, if it is a handler's.
+/// Reads the scope of this poll, if it is a handler's. `read` neither looks for a scope
+/// itself nor panics.
 #[inline]
 pub(crate) fn with<T>(read: impl FnOnce(&Scope) -> T) -> Option<T> {
-    SCOPE.with_borrow(|current| current.as_deref().map(read))
+    let scope = SCOPE.take()?;
+    let what = read(&scope);
+    SCOPE.set(Some(scope));
+    Some(what)
+}
+
+/// Puts a scope into the place of the one of this poll.
+///
+/// To be called by what is never inlined: in the crates of handlers, a thread-local is
+/// slower to reach.
+#[inline]
+pub(crate) fn swap(scope: Option<ManuallyDrop<Scope>>) -> Option<ManuallyDrop<Scope>> {
+    SCOPE.replace(scope)
 }
 
 fn with_slot<T>(read: impl FnOnce(&Slot) -> T) -> Option<T> {
     with(|scope| read(&scope.slot))
 }
 
-/// Never inlined: in the crates of handlers, a thread-local is slower to reach.
 #[inline(never)]
 fn replace(scope: Option<ManuallyDrop<Scope>>) -> Option<ManuallyDrop<Scope>> {
-    SCOPE.with(|current| current.replace(scope))
+    swap(scope)
 }
 
 // === impl Entered ===

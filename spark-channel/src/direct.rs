@@ -12,6 +12,7 @@
 
 use std::{
     cell::Cell,
+    mem::ManuallyDrop,
     task::{Context, Poll, RawWakerVTable, Waker},
 };
 
@@ -21,20 +22,27 @@ use tokio::{
     task::{self, coop},
 };
 
-use crate::{clock::Moment, deadlock::Edge};
+use crate::{
+    clock::Moment,
+    current::{self, Scope},
+    deadlock::Edge,
+};
 
 /// A module that can be called directly.
 pub(crate) trait DirectCalls<M, R, E>: Send + Sync {
     /// Polls the handler once with the message, unless the module is
-    /// [busy](Called::Busy); then the message stays where it is. The wait that `edge`
+    /// [busy](Called::Busy); then the message stays where it is. The wait that the edge
     /// stands for ends before the module does anything else.
-    fn call(
-        &self,
-        message: &mut Option<M>,
-        deadline: Option<Moment>,
-        edge: &mut Option<Edge>,
-        cx: &mut Context<'_>,
-    ) -> Called<R, E>;
+    fn call(&self, asked: &mut Asked<M>, cx: &mut Context<'_>) -> Called<R, E>;
+}
+
+/// What a module is asked. Together, so that it takes one register to hand over.
+pub(crate) struct Asked<M> {
+    // First, to end before the drop of a message, which is user code.
+    /// That the module whose handler made it waits.
+    pub(crate) edge: Option<Edge>,
+    pub(crate) message: Option<M>,
+    pub(crate) deadline: Option<Moment>,
 }
 
 /// What became of a direct call.
@@ -46,87 +54,162 @@ pub(crate) enum Called<R, E> {
     Started(oneshot::Receiver<Result<R, E>>),
 }
 
-/// One more direct call on this thread's stack, until it is dropped.
-pub(crate) struct Level(());
+/// The scope in which a direct call was entered, if any.
+#[must_use = "a level that is entered has to be left"]
+pub(crate) struct Outer(Option<ManuallyDrop<Scope>>);
 
 thread_local! {
-    static THREAD: Thread = const {
-        Thread {
-            levels: Cell::new((0, 0)),
-            seen: Cell::new(None),
-        }
-    };
-}
-
-struct Thread {
-    /// How many there are, and where on the stack the first one began.
-    levels: Cell<(u8, usize)>,
+    /// How many direct calls there are on this thread's stack.
+    static LEVELS: Cell<u8> = const { Cell::new(0) };
+    /// Where on the stack the first one began.
+    static FIRST: Cell<usize> = const { Cell::new(0) };
     /// The task seen last on this thread, how it was polled, and its runtime.
-    seen: Cell<Option<(task::Id, WakerId, runtime::Id)>>,
+    static SEEN: Cell<Option<Seen>> = const { Cell::new(None) };
 }
 
-type WakerId = (*const (), *const RawWakerVTable);
-
-// === impl Level ===
-
-impl Level {
-    /// `None` when handlers that call each other directly are nested too deep: each is a
-    /// few frames on the one stack, and nobody knows how large. And when the code that runs
-    /// now is not polled by `runtime`: only there does a handler find the timers, sockets
-    /// and tasks it was written for.
-    // Not inlined: in the crates of handlers, a thread-local is slower to reach.
-    #[inline(never)]
-    pub(crate) fn enter(runtime: runtime::Id, waker: &Waker) -> Option<Self> {
-        THREAD.with(|thread| {
-            let (levels, first) = thread.levels.get();
-            let probe = 0_u8;
-            let here = std::ptr::from_ref(&probe).addr();
-            let first = if levels == 0 { here } else { first };
-            let is_deep = levels == LEVELS_MAX || first.abs_diff(here) > STACK_BYTES_MAX;
-            if is_deep || !thread.is_on(runtime, waker) {
-                return None;
-            }
-            thread.levels.set((levels + 1, first));
-            Some(Self(()))
-        })
-    }
+#[derive(Clone, Copy)]
+struct Seen {
+    task: task::Id,
+    runtime: runtime::Id,
+    data: *const (),
+    vtable: *const RawWakerVTable,
 }
 
-impl Drop for Level {
-    #[inline(never)]
-    fn drop(&mut self) {
-        THREAD.with(|thread| {
-            let (levels, first) = thread.levels.get();
-            thread.levels.set((levels - 1, first));
-        });
-    }
+/// Whether a handler of `runtime` may be polled here.
+///
+/// Not when handlers that call each other directly are nested too deep: each is a
+/// few frames on the one stack, and nobody knows how large. And not when the code that runs
+/// now is not polled by `runtime`: only there does a handler find the timers, sockets
+/// and tasks it was written for.
+// Not inlined: in the crates of handlers, a thread-local is slower to reach.
+#[inline(never)]
+pub(crate) fn may_call(runtime: runtime::Id, waker: &Waker) -> bool {
+    (LEVELS.get() == 0 || !is_deep()) && is_on(runtime, waker)
 }
 
-// === impl Thread ===
+#[cold]
+#[inline(never)]
+fn is_deep() -> bool {
+    LEVELS.get() == LEVELS_MAX || FIRST.get().abs_diff(here()) > STACK_BYTES_MAX
+}
 
-impl Thread {
-    /// Asking tokio costs a shared counter, so the answer is kept for the task seen last,
-    /// and its waker: one that blocks its thread on another runtime is polled there with
-    /// another.
-    fn is_on(&self, runtime: runtime::Id, waker: &Waker) -> bool {
-        let Some(task) = task::try_id() else {
-            return ask_runtime() == Some(runtime);
-        };
-        let waker = (waker.data(), std::ptr::from_ref(waker.vtable()));
-        match self.seen.get() {
-            Some((seen, polled, its)) if seen == task && polled == waker => its == runtime,
-            _ => {
-                let asked = ask_runtime();
-                self.seen.set(asked.map(|its| (task, waker, its)));
-                asked == Some(runtime)
-            }
-        }
+/// Asking tokio costs a shared counter, so the answer is kept for the task seen last,
+/// and its waker: one that blocks its thread on another runtime is polled there with
+/// another.
+#[inline]
+fn is_on(runtime: runtime::Id, waker: &Waker) -> bool {
+    let task = task::try_id();
+    if let (Some(task), Some(seen)) = (task, SEEN.get())
+        && seen.task == task
+        && seen.is_polled_by(waker)
+    {
+        return seen.runtime == runtime;
     }
+    see(task, waker) == Some(runtime)
+}
+
+#[cold]
+#[inline(never)]
+fn see(task: Option<task::Id>, waker: &Waker) -> Option<runtime::Id> {
+    let runtime = ask_runtime()?;
+    if let Some(task) = task {
+        SEEN.set(Some(Seen {
+            task,
+            runtime,
+            data: waker.data(),
+            vtable: waker.vtable(),
+        }));
+    }
+    Some(runtime)
 }
 
 #[cold]
 fn ask_runtime() -> Option<runtime::Id> {
     Some(Handle::try_current().ok()?.id())
+}
+
+/// About where the stack is.
+#[inline]
+fn here() -> usize {
+    let probe = 0_u8;
+    std::ptr::from_ref(&probe).addr()
+}
+
+// === impl Asked ===
+
+impl<M> Asked<M> {
+    #[inline]
+    pub(crate) const fn new(message: M, deadline: Option<Moment>, edge: Option<Edge>) -> Self {
+        Self {
+            edge,
+            message: Some(message),
+            deadline,
+        }
+    }
+
+    /// What is to be sent, since no direct call has taken it.
+    #[inline]
+    pub(crate) fn unanswered(self) -> (M, Option<Edge>) {
+        match self.message {
+            Some(message) => (message, self.edge),
+            None => unreachable!("only a direct call takes the message"),
+        }
+    }
+}
+
+// === impl Seen ===
+
+impl Seen {
+    #[inline]
+    fn is_polled_by(&self, waker: &Waker) -> bool {
+        self.data == waker.data() && std::ptr::eq(self.vtable, waker.vtable())
+    }
+}
+
+/// Enters one more direct call on this thread's stack, in the scope that is kept in `home`,
+/// which is empty until it is [left](leave).
+// Two functions and no guard, since whoever calls them catches panics in between.
+#[inline(never)]
+pub(crate) fn enter(home: &mut Option<Scope>) -> Outer {
+    let outer = current::swap(home.take().map(ManuallyDrop::new));
+    if outer.is_none() {
+        // Outside of handlers, and so of direct calls.
+        LEVELS.set(1);
+        FIRST.set(here());
+    } else {
+        descend();
+    }
+    Outer(outer)
+}
+
+#[inline(never)]
+pub(crate) fn leave(outer: Outer, home: &mut Option<Scope>) {
+    if outer.0.is_none() {
+        LEVELS.set(0);
+    } else {
+        ascend();
+    }
+    let scope = current::swap(outer.0);
+    // An assignment would look for what to drop.
+    if let Some(other) = std::mem::replace(home, scope.map(ManuallyDrop::into_inner)) {
+        drop(other);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn descend() {
+    let levels = LEVELS.get();
+    if levels == 0 {
+        FIRST.set(here());
+    }
+    LEVELS.set(levels + 1);
+}
+
+#[cold]
+#[inline(never)]
+fn ascend() {
+    LEVELS.set(LEVELS.get() - 1);
 }
 
 /// Takes a unit of the task's budget, if there is one: a direct call does not yield by

@@ -37,7 +37,7 @@ use crate::{
     control::Control,
     current,
     deadlock::{self, Edge},
-    direct::{self, Called},
+    direct::{self, Asked, Called},
     dispatcher::Envelope,
 };
 
@@ -56,15 +56,12 @@ pin_project! {
         dispatcher: &'a SparkGenericModuleDispatcher<M, R, C, E>,
         limit: Limit,
         at_most: Option<Moment>,
-        deadline: Option<Moment>,
         stamp: Option<Stamp>,
-        // That the module whose handler made it waits.
-        edge: Option<Edge>,
         // What is present tells how far the request has come: a message that is to be
         // sent, with a place it waits for if the mailbox was full; a reply that is
         // awaited; nothing. Three fields and not an enum, which would be moved as a
         // whole at each step: that alone cost 7 ns of a request.
-        message: Option<M>,
+        asked: Asked<M>,
         admission: Option<Admission<'a, M, R, C, E>>,
         reply: Option<oneshot::Receiver<Result<R, E>>>,
         #[pin]
@@ -122,10 +119,8 @@ impl<'a, M, R, C, E> Request<'a, M, R, C, E> {
             dispatcher,
             limit: Limit::Default,
             at_most: None,
-            deadline: None,
             stamp: None,
-            edge: None,
-            message: Some(message),
+            asked: Asked::new(message, None, None),
             admission: None,
             reply: None,
             timer: Timer::Fresh,
@@ -144,10 +139,12 @@ impl<'a, M, R, C, E> Request<'a, M, R, C, E> {
             dispatcher,
             limit: Limit::Default,
             at_most: None,
-            deadline,
             stamp: sent.stamp,
-            edge,
-            message: None,
+            asked: Asked {
+                message: None,
+                deadline,
+                edge,
+            },
             admission: None,
             reply: Some(sent.reply),
             timer,
@@ -213,7 +210,7 @@ impl<'a, M, R, C, E> Request<'a, M, R, C, E> {
         let deadline = Moment::from_instant(deadline);
         self.at_most = earlier(self.at_most, Some(deadline));
         if self.reply.is_some() {
-            self.deadline = earlier(self.deadline, Some(deadline));
+            self.asked.deadline = earlier(self.asked.deadline, Some(deadline));
         }
         self
     }
@@ -221,7 +218,7 @@ impl<'a, M, R, C, E> Request<'a, M, R, C, E> {
     /// Gives up on what has been sent at `deadline`, or when it would have to anyway.
     fn bound_sent(&mut self, deadline: Moment) {
         let bound = earlier(self.at_most, Caller::of().inherited);
-        self.deadline = earlier(bound, Some(deadline));
+        self.asked.deadline = earlier(bound, Some(deadline));
     }
 }
 
@@ -232,86 +229,90 @@ where
     C: Send,
     E: From<SparkChannelError> + Send,
 {
-    /// Sends the message, or calls the module directly; waits for room first if there is
-    /// none. Completes with the answer if there is one already.
+    /// Asks for the first time: calls the module directly, if it can be. Completes with
+    /// the answer if there is one already.
     #[inline]
-    fn poll_send(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<R, E>>> {
-        let this = self.as_mut().project();
+    fn ask(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Option<Result<R, E>> {
+        let this = self.project();
         let dispatcher = *this.dispatcher;
-        if this.admission.is_some() {
-            return self.poll_admission(cx);
-        }
         assert!(
-            this.message.is_some(),
+            this.asked.message.is_some(),
             "`Request` polled after it completed"
         );
         let caller = Caller::of();
         match caller.wait(dispatcher) {
             Ok(None) => {}
-            Ok(edge) => *this.edge = edge,
+            Ok(edge) => this.asked.edge = edge,
             Err(reason) => {
-                *this.message = None;
-                return failed(dispatcher.refuse(reason, ()).reason);
+                this.asked.message = None;
+                return Some(failed(dispatcher.refuse(reason, ()).reason));
             }
         }
+        let (deadline, is_ahead) = this.limit.reckon(dispatcher);
         let bound = earlier(*this.at_most, caller.inherited);
-        *this.deadline = earlier(bound, this.limit.deadline(dispatcher));
-        if let Some(seat) = dispatcher.direct()
-            && (bound.is_none() && this.limit.is_ahead(dispatcher)
-                || !has_passed(*this.deadline, dispatcher))
-        {
-            let had_budget = direct::take_budget(cx);
-            match seat.call(this.message, *this.deadline, this.edge, cx) {
-                Called::Busy => {}
-                Called::Answered(answer) if had_budget => return Poll::Ready(Some(answer)),
-                Called::Answered(answer) => {
-                    // Called all the same, for what is sent next must not come before it;
-                    // but the task has to yield before it learns the answer.
-                    let (sender, reply) = oneshot::channel();
-                    let _ = sender.send(answer);
-                    *this.reply = Some(reply);
-                    return Poll::Ready(None);
-                }
-                Called::Started(reply) => {
-                    *this.reply = Some(reply);
-                    return Poll::Ready(None);
-                }
+        this.asked.deadline = earlier(bound, deadline);
+        let seat = dispatcher.direct()?;
+        if (!is_ahead || bound.is_some()) && has_passed(this.asked.deadline, dispatcher) {
+            return None;
+        }
+        let had_budget = direct::take_budget(cx);
+        match seat.call(this.asked, cx) {
+            Called::Answered(answer) if had_budget => Some(answer),
+            Called::Busy => None,
+            Called::Answered(answer) => {
+                // Called all the same, for what is sent next must not come before it;
+                // but the task has to yield before it learns the answer.
+                let (sender, reply) = oneshot::channel();
+                let _ = sender.send(answer);
+                *this.reply = Some(reply);
+                None
+            }
+            Called::Started(reply) => {
+                *this.reply = Some(reply);
+                None
             }
         }
+    }
+
+    /// Sends the message; waits for room first if there is none.
+    #[inline]
+    fn poll_send(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), E>> {
+        let this = self.as_mut().project();
+        let dispatcher = *this.dispatcher;
         if let Some(intake) = dispatcher.intake() {
             return self.poll_offer(intake, cx);
         }
         match dispatcher.try_admit() {
             Ok(permit) => {
-                if let Some(message) = this.message.take() {
-                    let edge = this.edge.as_ref();
-                    let sent = send(dispatcher, permit, message, *this.deadline, edge);
+                if let Some(message) = this.asked.message.take() {
+                    let edge = this.asked.edge.as_ref();
+                    let sent = send(dispatcher, permit, message, this.asked.deadline, edge);
                     *this.stamp = sent.stamp;
                     *this.reply = Some(sent.reply);
                 }
-                Poll::Ready(None)
+                Poll::Ready(Ok(()))
             }
             Err(SparkChannelError::Full) => {
                 *this.admission = Some(dispatcher.place());
                 self.poll_admission(cx)
             }
             Err(reason) => {
-                *this.message = None;
-                *this.edge = None;
-                failed(dispatcher.refuse(reason, ()).reason)
+                this.asked.message = None;
+                this.asked.edge = None;
+                Poll::Ready(failed(dispatcher.refuse(reason, ()).reason))
             }
         }
     }
 
     /// Waits for room and sends the message.
     #[cold]
-    fn poll_admission(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<R, E>>> {
+    fn poll_admission(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), E>> {
         let this = self.project();
         let dispatcher = *this.dispatcher;
         let Some(admission) = this.admission else {
             unreachable!("called only with a place to wait for");
         };
-        let waits = match (&*this.edge, dispatcher.control()) {
+        let waits = match (&this.asked.edge, dispatcher.control()) {
             (Some(edge), Some(control)) => edge.look(control, cx.waker()),
             _ => Ok(()),
         };
@@ -319,25 +320,25 @@ where
         let reason = match admitted {
             Err(reason) => reason,
             Ok(Poll::Ready(Ok(Admitted::Place(permit)))) => {
-                if let Some(message) = this.message.take() {
-                    let edge = this.edge.as_ref();
-                    let sent = send(dispatcher, permit, message, *this.deadline, edge);
+                if let Some(message) = this.asked.message.take() {
+                    let edge = this.asked.edge.as_ref();
+                    let sent = send(dispatcher, permit, message, this.asked.deadline, edge);
                     *this.stamp = sent.stamp;
                     *this.reply = Some(sent.reply);
                 }
                 *this.admission = None;
-                return Poll::Ready(None);
+                return Poll::Ready(Ok(()));
             }
             Ok(Poll::Ready(Ok(Admitted::Sent(sent)))) => {
                 *this.stamp = sent.stamp;
                 *this.reply = Some(sent.reply);
                 *this.admission = None;
-                return Poll::Ready(None);
+                return Poll::Ready(Ok(()));
             }
             Ok(Poll::Ready(Ok(Admitted::Entered))) => unreachable!("only a command enters"),
             Ok(Poll::Ready(Err(()))) => dispatcher.closed_reason(),
             Ok(Poll::Pending) => {
-                let Some(deadline) = *this.deadline else {
+                let Some(deadline) = this.asked.deadline else {
                     return Poll::Pending;
                 };
                 ready!(this.timer.poll_at(deadline, cx));
@@ -347,9 +348,9 @@ where
             }
         };
         *this.admission = None;
-        *this.message = None;
-        *this.edge = None;
-        failed(dispatcher.refuse(reason, ()).reason)
+        this.asked.message = None;
+        this.asked.edge = None;
+        Poll::Ready(failed(dispatcher.refuse(reason, ()).reason))
     }
 
     /// Ends the call at its deadline, unless its answer came in the same moment.
@@ -360,7 +361,7 @@ where
             unreachable!("only a request that waits for its answer gives up");
         };
         // The message may be in the mailbox for long, and so may this future be kept.
-        *this.edge = None;
+        this.asked.edge = None;
         give_up(this.dispatcher, reply, *this.stamp)
     }
 }
@@ -376,10 +377,14 @@ where
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<R, E>> {
-        if self.reply.is_none()
-            && let Some(answer) = ready!(self.as_mut().poll_send(cx))
-        {
-            return Poll::Ready(answer);
+        if self.reply.is_none() {
+            if self.admission.is_some() {
+                ready!(self.as_mut().poll_admission(cx))?;
+            } else if let Some(answer) = self.as_mut().ask(cx) {
+                return Poll::Ready(answer);
+            } else if self.reply.is_none() {
+                ready!(self.as_mut().poll_send(cx))?;
+            }
         }
         let mut this = self.as_mut().project();
         if let Timer::Fresh = &*this.timer {
@@ -398,18 +403,18 @@ where
         };
         if let Poll::Ready(answer) = polled {
             *this.reply = None;
-            *this.edge = None;
+            this.asked.edge = None;
             return Poll::Ready(answer.unwrap_or_else(|()| Err(reply_dropped())));
         }
-        if let (Some(edge), Some(control)) = (&*this.edge, this.dispatcher.control())
+        if let (Some(edge), Some(control)) = (&this.asked.edge, this.dispatcher.control())
             && let Err(reason) = edge.look(control, cx.waker())
         {
             // In this order: the module finds its refusal, or the caller gone.
             *this.reply = None;
-            *this.edge = None;
+            this.asked.edge = None;
             return Poll::Ready(Err(reason.into()));
         }
-        let Some(deadline) = *this.deadline else {
+        let Some(deadline) = this.asked.deadline else {
             return Poll::Pending;
         };
         ready!(this.timer.poll_at(deadline, cx));
@@ -419,7 +424,7 @@ where
 
 impl<M, R, C, E> fmt::Debug for Request<'_, M, R, C, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = match (&self.message, &self.admission, &self.reply) {
+        let state = match (&self.asked.message, &self.admission, &self.reply) {
             (Some(_), None, _) => "not sent",
             (_, Some(_), _) => "waiting for room in the mailbox",
             (_, _, Some(_)) => "waiting for the answer",
@@ -440,27 +445,28 @@ impl Limit {
         &self,
         dispatcher: &SparkGenericModuleDispatcher<M, R, C, E>,
     ) -> Option<Moment> {
-        let control = dispatcher.control();
-        match self {
-            Self::Default => control
-                .and_then(|control| control.default_timeout)
-                .map(|timeout| clock_of(control).deadline_in(timeout)),
-            Self::Timeout(timeout) => Some(clock_of(control).deadline_in(*timeout)),
-            Self::Deadline(at) => Some(*at),
-        }
+        self.reckon(dispatcher).0
     }
 
-    /// Whether the deadline it has just given is known not to have passed: reading the
-    /// clock again would cost more than the rest of what is asked.
+    /// As [`deadline`](Self::deadline), and whether it is known not to have passed: reading
+    /// the clock again would cost more than the rest of what is asked.
     #[inline]
-    fn is_ahead<M, R, C, E>(&self, dispatcher: &SparkGenericModuleDispatcher<M, R, C, E>) -> bool {
-        match self {
-            Self::Default => dispatcher
-                .control()
-                .and_then(|control| control.default_timeout)
-                .is_none_or(Length::is_long),
-            Self::Timeout(timeout) => timeout.is_long(),
-            Self::Deadline(_) => false,
+    fn reckon<M, R, C, E>(
+        &self,
+        dispatcher: &SparkGenericModuleDispatcher<M, R, C, E>,
+    ) -> (Option<Moment>, bool) {
+        let control = dispatcher.control();
+        let timeout = match self {
+            Self::Default => control.and_then(|control| control.default_timeout),
+            Self::Timeout(timeout) => Some(*timeout),
+            Self::Deadline(at) => return (Some(*at), false),
+        };
+        match timeout {
+            Some(timeout) => {
+                let deadline = clock_of(control).deadline_in(timeout);
+                (Some(deadline), timeout.is_long())
+            }
+            None => (None, true),
         }
     }
 }
@@ -540,8 +546,8 @@ pub(crate) fn has_passed<M, R, C, E>(
 }
 
 #[cold]
-fn failed<R, E: From<SparkChannelError>>(reason: SparkChannelError) -> Poll<Option<Result<R, E>>> {
-    Poll::Ready(Some(Err(reason.into())))
+fn failed<T, E: From<SparkChannelError>>(reason: SparkChannelError) -> Result<T, E> {
+    Err(reason.into())
 }
 
 /// Closes the reply slot of a call whose deadline has passed; tells how far it had come,
@@ -573,6 +579,7 @@ pub(crate) fn reply_dropped<E: From<SparkChannelError>>() -> E {
     SparkChannelError::ReplyDropped.into()
 }
 
+#[inline]
 fn clock_of(control: Option<&Arc<Control>>) -> Clock {
     control.map_or(Clock::Exact, |control| control.clock)
 }
@@ -611,10 +618,16 @@ pub(crate) fn send<M, R, C, E>(
     sent
 }
 
+/// Whether anybody may listen for the spans of requests.
+#[inline]
+pub(crate) fn wants_spans() -> bool {
+    LevelFilter::current() >= LevelFilter::DEBUG
+}
+
 /// The span of a request, as a child of the caller's, if anybody listens.
 #[inline]
 pub(crate) fn span(module: Option<&str>) -> Option<Span> {
-    if LevelFilter::current() < LevelFilter::DEBUG {
+    if !wants_spans() {
         return None;
     }
     let span = tracing::debug_span!("request", module);

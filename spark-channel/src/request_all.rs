@@ -22,7 +22,7 @@ use crate::{
     classes::Unaccepted,
     clock::Moment,
     deadlock::Edge,
-    direct::{self, Called},
+    direct::{self, Asked, Called},
     request::{self, Admission, Admitted, Caller, Limit, Sent, Timer, classified, earlier},
 };
 
@@ -231,19 +231,19 @@ where
                 *this.stage = Progress::Sent;
                 break;
             };
-            let mut edge = match caller.wait(dispatcher) {
+            let edge = match caller.wait(dispatcher) {
                 Ok(edge) => edge,
                 Err(reason) => {
                     this.in_flight.push_back(refused(reason));
                     continue;
                 }
             };
-            let mut next = Some(message.into());
+            let mut asked = Asked::new(message.into(), *this.deadline, edge);
             if let Some(seat) = dispatcher.direct()
                 && this.in_flight.is_empty()
                 && !request::has_passed(*this.deadline, dispatcher)
             {
-                match seat.call(&mut next, *this.deadline, &mut edge, cx) {
+                match seat.call(&mut asked, cx) {
                     Called::Busy => {}
                     Called::Answered(answer) => {
                         this.answers.push(answer);
@@ -255,13 +255,13 @@ where
                     }
                     Called::Started(reply) => {
                         this.in_flight
-                            .push_back(InFlight::Sent(Sent { stamp: None, reply }, edge));
+                            .push_back(InFlight::Sent(Sent { stamp: None, reply }, asked.edge));
                         sent = true;
                         continue;
                     }
                 }
             }
-            let message = next.expect("only a direct call takes it");
+            let (message, mut edge) = asked.unanswered();
             if let Some(intake) = dispatcher.intake() {
                 match classified::offer(dispatcher, intake, message, *this.deadline, edge.as_ref())
                 {

@@ -420,6 +420,14 @@ where
         count_end(ended, &self.slot.counters)
     }
 
+    /// As [`settle`](Self::settle), of a handler that has run to its end. By reference:
+    /// where the answer is on its way to its caller, it is not moved again.
+    #[inline]
+    fn settle_done(&self, answer: &Result<H::Response, H::Error>) {
+        self.forget();
+        count_done(answer, &self.slot.counters);
+    }
+
     #[inline]
     fn after_command(&mut self, ended: Ended<Result<(), H::Error>>) {
         self.duty = Duty::None;
@@ -454,6 +462,12 @@ where
         if let Ended::Dropped = ended {
             self.slot.cancel();
         }
+        self.forget();
+    }
+
+    /// Forgets the message that has ended.
+    #[inline]
+    fn forget(&self) {
         self.slot.finish();
         self.control.waits.forget();
         self.stop_the_clock();
@@ -492,9 +506,7 @@ where
     fn after_panic(&mut self, panic: &(dyn Any + Send), span: Option<&Span>) {
         let _entered = span.map(Span::enter);
         let duty = std::mem::replace(&mut self.duty, Duty::None);
-        self.slot.finish();
-        self.control.waits.forget();
-        self.stop_the_clock();
+        self.forget();
         let counters = &self.slot.counters;
         let is_copy = matches!(duty, Duty::Command) && self.mailbox.has_taken_copy();
         let fate = if is_copy {
@@ -617,16 +629,21 @@ where
 {
     match ended {
         Ended::Done(answer) => {
-            counters.handled.bump();
-            if answer.is_err() {
-                counters.failed.bump();
-            }
+            count_done(&answer, counters);
             answer
         }
         Ended::Dropped => {
             counters.interrupted.bump();
             Err(SparkChannelError::Cancelled.into())
         }
+    }
+}
+
+#[inline]
+fn count_done<T, E>(answer: &Result<T, E>, counters: &Counters) {
+    counters.handled.bump();
+    if answer.is_err() {
+        counters.failed.bump();
     }
 }
 

@@ -53,25 +53,25 @@ where
         mut self: Pin<&mut Self>,
         intake: &'a Intake<M, R, C, E>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<R, E>>> {
+    ) -> Poll<Result<(), E>> {
         let this = self.as_mut().project();
-        let Some(message) = this.message.take() else {
+        let Some(message) = this.asked.message.take() else {
             unreachable!("called only with a message to send");
         };
-        let edge = this.edge.as_ref();
-        match offer(this.dispatcher, intake, message, *this.deadline, edge) {
+        let edge = this.asked.edge.as_ref();
+        match offer(this.dispatcher, intake, message, this.asked.deadline, edge) {
             Ok(Sent { stamp, reply }) => {
                 *this.stamp = stamp;
                 *this.reply = Some(reply);
-                Poll::Ready(None)
+                Poll::Ready(Ok(()))
             }
             Err(Unaccepted::Wait(wrapped, line)) => {
                 *this.admission = Some(wait(intake, line, wrapped));
                 self.poll_admission(cx)
             }
             Err(unaccepted) => {
-                *this.edge = None;
-                failed(this.dispatcher.unaccepted(unaccepted).reason)
+                this.asked.edge = None;
+                Poll::Ready(failed(this.dispatcher.unaccepted(unaccepted).reason))
             }
         }
     }

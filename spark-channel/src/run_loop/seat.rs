@@ -38,11 +38,10 @@ use super::{
 use crate::{
     NativeHandler, SparkChannelCancellationTrait,
     callback::Escort,
-    clock::Moment,
     control::Control,
-    current::{self, Scope},
+    current::Scope,
     deadlock::Edge,
-    direct::{Called, DirectCalls, Level},
+    direct::{self, Asked, Called, DirectCalls},
     request,
 };
 
@@ -214,7 +213,10 @@ where
         }
         if call.runs_on {
             let ended = {
-                let future = poll_fn(|cx| poll_call(&mut call.future, cx));
+                let Some(begun) = &mut call.future else {
+                    unreachable!("a direct call has begun");
+                };
+                let future = poll_fn(|cx| poll_call(begun.as_mut(), cx));
                 let caller = Caller::new(&worker.slot, worker.duty.reply(), worker.drop_abandoned);
                 let escort = call.escort.take();
                 Running::request(future, &worker.control, &mut worker.mailbox, caller, escort).await
@@ -246,14 +248,16 @@ impl<H: NativeHandler, C, F, Make> Seat<H, C, F, Make> {
     fn put_back(&self, crew: Box<Crew<H, C, F>>, stirred: bool) {
         match self.place.put_back(crew) {
             Word::None if !stirred => {}
-            Word::None | Word::Wanted => self.wake(),
-            Word::Closed(crew) => quietly(|| drop(crew)),
+            word => self.heed(word),
         }
     }
 
     #[cold]
-    fn wake(&self) {
-        self.control.slots[0].wake();
+    fn heed(&self, word: Word<Crew<H, C, F>>) {
+        match word {
+            Word::None | Word::Wanted => self.control.slots[0].wake(),
+            Word::Closed(crew) => quietly(|| drop(crew)),
+        }
     }
 }
 
@@ -266,48 +270,46 @@ where
 {
     fn call(
         &self,
-        message: &mut Option<H::Message>,
-        deadline: Option<Moment>,
-        edge: &mut Option<Edge>,
+        asked: &mut Asked<H::Message>,
         cx: &mut Context<'_>,
     ) -> Called<H::Response, H::Error> {
-        let Some(_level) = Level::enter(self.runtime, cx.waker()) else {
+        if !direct::may_call(self.runtime, cx.waker()) {
             return Called::Busy;
-        };
+        }
         let Some(mut crew) = self.place.take() else {
             return Called::Busy;
         };
-        if !crew.is_free() {
+        if !crew.is_free() || !crew.worker.start_the_clock_at_once(asked.message.as_ref()) {
             self.put_back(crew, false);
             return Called::Busy;
         }
-        if !crew.worker.start_the_clock_at_once(message.as_ref()) {
-            self.put_back(crew, false);
-            return Called::Busy;
-        }
-        let Some(message) = message.take() else {
+        let Some(message) = asked.message.take() else {
             unreachable!("a direct call has a message");
         };
-        crew.begin(message, deadline, &self.make);
-        match crew.poll(cx) {
-            Ok(Poll::Ready(answer)) => {
-                *edge = None;
-                self.put_back(crew, false);
-                Called::Answered(answer)
-            }
-            Ok(Poll::Pending) => {
-                let reply = crew.runs_on(edge.as_ref());
-                self.put_back(crew, true);
-                Called::Started(reply)
-            }
-            Err(panic) => {
-                *edge = None;
-                let reply = crew.runs_on(None);
-                crew.call.panic = Some(panic);
-                self.put_back(crew, true);
-                Called::Started(reply)
-            }
+        crew.worker.slot.set_deadline(asked.deadline);
+        let mut answer = None;
+        if let Err(panic) = crew.begin(message, &self.make, &mut answer, cx) {
+            asked.edge = None;
+            let reply = crew.runs_on(None);
+            crew.call.panic = Some(panic);
+            self.put_back(crew, true);
+            return Called::Started(reply);
         }
+        let Some(answer) = answer else {
+            let reply = crew.runs_on(asked.edge.as_ref());
+            self.put_back(crew, true);
+            return Called::Started(reply);
+        };
+        if crew.call.escort.is_some() {
+            crew.call.escort = None;
+        }
+        crew.worker.settle_done(&answer);
+        if asked.edge.is_some() {
+            asked.edge = None;
+        }
+        let answered = Called::Answered(answer);
+        self.put_back(crew, false);
+        answered
     }
 }
 
@@ -357,48 +359,47 @@ where
             && worker.mailbox.is_empty()
     }
 
+    /// Starts the handler and polls it once, as the module's task would. The answer, if
+    /// there is one already, has a place of its own, to be moved as little as can be.
     #[inline]
     fn begin(
         &mut self,
         message: H::Message,
-        deadline: Option<Moment>,
         make: &impl Fn(Lent<H>, H::Message) -> F,
-    ) {
-        let Self { worker, call, .. } = self;
-        worker.slot.set_deadline(deadline);
-        call.escort = Escort::new(request::span(Some(&worker.control.name)), None);
-        let future = make(Lent(worker.handler.take()), message);
-        match &mut call.future {
-            Some(used) => used.set(Some(future)),
-            None => call.future = Some(Box::pin(Some(future))),
-        }
+        answer: &mut Option<Answer<H>>,
+        cx: &mut Context<'_>,
+    ) -> Result<(), Box<dyn Any + Send>> {
+        let outer = direct::enter(self.guard.scope());
+        let polled = catch_unwind(AssertUnwindSafe(|| self.run(message, make, answer, cx)));
+        direct::leave(outer, self.guard.scope());
+        polled
     }
 
-    /// Polls the handler as the module's task would.
+    // Not in the closure, which so captures one reference instead of one to each part.
     #[inline]
-    fn poll(&mut self, cx: &mut Context<'_>) -> Result<Poll<Answer<H>>, Box<dyn Any + Send>> {
+    fn run(
+        &mut self,
+        message: H::Message,
+        make: &impl Fn(Lent<H>, H::Message) -> F,
+        answer: &mut Option<Answer<H>>,
+        cx: &mut Context<'_>,
+    ) {
         let Self {
-            worker,
-            guard,
-            span,
-            call,
+            worker, span, call, ..
         } = self;
-        let polled = {
-            let _scope = current::enter(guard.scope());
-            let _module = span.as_deref().map(Span::enter);
-            let _request = call.escort.as_deref().map(Escort::enter);
-            catch_unwind(AssertUnwindSafe(|| poll_call(&mut call.future, cx)))?
-        };
-        Ok(polled.map(|(berth, answer)| {
-            // An assignment would call the drop of what is not there.
-            if let Some(other) = worker.handler.replace(berth) {
-                drop(other);
-            }
-            if call.escort.is_some() {
-                call.escort = None;
-            }
-            worker.settle(Ended::Done(answer))
-        }))
+        if request::wants_spans() {
+            call.escort = Escort::new(request::span(Some(&worker.control.name)), None);
+        }
+        let _module = span.as_deref().map(Span::enter);
+        let _request = call.escort.as_deref().map(Escort::enter);
+        let future = call.future.get_or_insert_with(|| Box::pin(None));
+        let mut future = future.as_mut();
+        // Together with its first poll: then the compiler knows where that begins.
+        future.set(Some(make(Lent(worker.handler.take()), message)));
+        if let Poll::Ready((berth, ready)) = poll_call(future, cx) {
+            worker.handler = Some(berth);
+            *answer = Some(ready);
+        }
     }
 
     /// Makes a request that has begun one that the module's task answers.
@@ -471,14 +472,8 @@ impl<H> Drop for Lent<H> {
 }
 
 #[inline]
-fn poll_call<F: Future>(
-    future: &mut Option<Pin<Box<Option<F>>>>,
-    cx: &mut Context<'_>,
-) -> Poll<F::Output> {
-    match future
-        .as_mut()
-        .and_then(|future| future.as_mut().as_pin_mut())
-    {
+fn poll_call<F: Future>(future: Pin<&mut Option<F>>, cx: &mut Context<'_>) -> Poll<F::Output> {
+    match future.as_pin_mut() {
         Some(future) => future.poll(cx),
         None => unreachable!("a direct call has begun"),
     }
