@@ -30,10 +30,19 @@ use crate::{
 
 /// A module that can be called directly.
 pub(crate) trait DirectCalls<M, R, E>: Send + Sync {
-    /// Polls the handler once with the message, unless the module is
-    /// [busy](Called::Busy); then the message stays where it is. The wait that the edge
+    /// Polls the handler once with the message, and returns the answer if that is enough.
+    ///
+    /// If it is not, the handler runs on in the module's task, and `reply` is where the
+    /// answer will come. If the module cannot be called directly now, there is no reply
+    /// either, and the message stays where it is, for the mailbox. The wait that the edge
     /// stands for ends before the module does anything else.
-    fn call(&self, asked: &mut Asked<M>, cx: &mut Context<'_>) -> Called<R, E>;
+    // Not an enum of the three: most calls are answered, and that is seen at one look.
+    fn call(
+        &self,
+        asked: &mut Asked<M>,
+        reply: &mut Option<oneshot::Receiver<Result<R, E>>>,
+        cx: &mut Context<'_>,
+    ) -> Option<Result<R, E>>;
 }
 
 /// What a module is asked. Together, so that it takes one register to hand over.
@@ -43,15 +52,6 @@ pub(crate) struct Asked<M> {
     pub(crate) edge: Option<Edge>,
     pub(crate) message: Option<M>,
     pub(crate) deadline: Option<Moment>,
-}
-
-/// What became of a direct call.
-pub(crate) enum Called<R, E> {
-    /// The module cannot be called directly now. Its mailbox takes the message.
-    Busy,
-    Answered(Result<R, E>),
-    /// The handler runs on in the module's task.
-    Started(oneshot::Receiver<Result<R, E>>),
 }
 
 /// The scope in which a direct call was entered, if any.

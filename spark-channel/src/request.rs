@@ -37,7 +37,7 @@ use crate::{
     control::Control,
     current,
     deadlock::{self, Edge},
-    direct::{self, Asked, Called},
+    direct::{self, Asked},
     dispatcher::Envelope,
 };
 
@@ -256,22 +256,16 @@ where
             return None;
         }
         let had_budget = direct::take_budget(cx);
-        match seat.call(this.asked, cx) {
-            Called::Answered(answer) if had_budget => Some(answer),
-            Called::Busy => None,
-            Called::Answered(answer) => {
-                // Called all the same, for what is sent next must not come before it;
-                // but the task has to yield before it learns the answer.
-                let (sender, reply) = oneshot::channel();
-                let _ = sender.send(answer);
-                *this.reply = Some(reply);
-                None
-            }
-            Called::Started(reply) => {
-                *this.reply = Some(reply);
-                None
-            }
+        let answer = seat.call(this.asked, this.reply, cx)?;
+        if had_budget {
+            return Some(answer);
         }
+        // Called all the same, for what is sent next must not come before it; but the task
+        // has to yield before it learns the answer.
+        let (sender, reply) = oneshot::channel();
+        let _ = sender.send(answer);
+        *this.reply = Some(reply);
+        None
     }
 
     /// Sends the message; waits for room first if there is none.

@@ -22,7 +22,7 @@ use crate::{
     classes::Unaccepted,
     clock::Moment,
     deadlock::Edge,
-    direct::{self, Asked, Called},
+    direct::{self, Asked},
     request::{self, Admission, Admitted, Caller, Limit, Sent, Timer, classified, earlier},
 };
 
@@ -243,22 +243,20 @@ where
                 && this.in_flight.is_empty()
                 && !request::has_passed(*this.deadline, dispatcher)
             {
-                match seat.call(&mut asked, cx) {
-                    Called::Busy => {}
-                    Called::Answered(answer) => {
-                        this.answers.push(answer);
-                        if direct::take_budget(cx) {
-                            continue;
-                        }
-                        // The task has to yield, as after a message was sent.
-                        return true;
-                    }
-                    Called::Started(reply) => {
-                        this.in_flight
-                            .push_back(InFlight::Sent(Sent { stamp: None, reply }, asked.edge));
-                        sent = true;
+                let mut reply = None;
+                if let Some(answer) = seat.call(&mut asked, &mut reply, cx) {
+                    this.answers.push(answer);
+                    if direct::take_budget(cx) {
                         continue;
                     }
+                    // The task has to yield, as after a message was sent.
+                    return true;
+                }
+                if let Some(reply) = reply {
+                    this.in_flight
+                        .push_back(InFlight::Sent(Sent { stamp: None, reply }, asked.edge));
+                    sent = true;
+                    continue;
                 }
             }
             let (message, mut edge) = asked.unanswered();

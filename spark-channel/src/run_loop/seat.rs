@@ -41,7 +41,7 @@ use crate::{
     control::Control,
     current::Scope,
     deadlock::Edge,
-    direct::{self, Asked, Called, DirectCalls},
+    direct::{self, Asked, DirectCalls},
     request,
 };
 
@@ -271,45 +271,39 @@ where
     fn call(
         &self,
         asked: &mut Asked<H::Message>,
+        reply: &mut Option<oneshot::Receiver<Answer<H>>>,
         cx: &mut Context<'_>,
-    ) -> Called<H::Response, H::Error> {
+    ) -> Option<Answer<H>> {
         if !direct::may_call(self.runtime, cx.waker()) {
-            return Called::Busy;
+            return None;
         }
-        let Some(mut crew) = self.place.take() else {
-            return Called::Busy;
-        };
+        let mut crew = self.place.take()?;
         if !crew.is_free() || !crew.worker.start_the_clock_at_once(asked.message.as_ref()) {
             self.put_back(crew, false);
-            return Called::Busy;
+            return None;
         }
         let Some(message) = asked.message.take() else {
             unreachable!("a direct call has a message");
         };
         crew.worker.slot.set_deadline(asked.deadline);
         let mut answer = None;
-        if let Err(panic) = crew.begin(message, &self.make, &mut answer, cx) {
-            asked.edge = None;
-            let reply = crew.runs_on(None);
-            crew.call.panic = Some(panic);
+        let polled = crew.begin(message, &self.make, &mut answer, cx);
+        if polled.is_err() || answer.is_none() {
+            *reply = Some(crew.goes_on(polled, asked));
             self.put_back(crew, true);
-            return Called::Started(reply);
+            return None;
         }
-        let Some(answer) = answer else {
-            let reply = crew.runs_on(asked.edge.as_ref());
-            self.put_back(crew, true);
-            return Called::Started(reply);
-        };
         if crew.call.escort.is_some() {
             crew.call.escort = None;
         }
-        crew.worker.settle_done(&answer);
+        if let Some(answer) = &answer {
+            crew.worker.settle_done(answer);
+        }
         if asked.edge.is_some() {
             asked.edge = None;
         }
-        let answered = Called::Answered(answer);
         self.put_back(crew, false);
-        answered
+        answer
     }
 }
 
@@ -402,8 +396,24 @@ where
         }
     }
 
-    /// Makes a request that has begun one that the module's task answers.
+    /// Leaves the rest to the module's task: a handler that has more to do, or its panic.
     #[cold]
+    fn goes_on(
+        &mut self,
+        polled: Result<(), Box<dyn Any + Send>>,
+        asked: &mut Asked<H::Message>,
+    ) -> oneshot::Receiver<Answer<H>> {
+        match polled {
+            Ok(()) => self.runs_on(asked.edge.as_ref()),
+            Err(panic) => {
+                asked.edge = None;
+                self.call.panic = Some(panic);
+                self.runs_on(None)
+            }
+        }
+    }
+
+    /// Makes a request that has begun one that the module's task answers.
     fn runs_on(&mut self, edge: Option<&Edge>) -> oneshot::Receiver<Answer<H>> {
         let (reply, answer) = oneshot::channel();
         self.worker.duty = Duty::Request(reply);
