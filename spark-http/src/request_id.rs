@@ -16,7 +16,7 @@ pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-i
 /// sixteen that differ for every id of the instance. It identifies; it is not a secret.
 #[derive(Debug)]
 pub(crate) struct RequestIds {
-    instance: u64,
+    instance: [u8; 16],
     next: AtomicU64,
 }
 
@@ -28,28 +28,31 @@ impl RequestIds {
         // system. Two hashes of one key are as unrelated as two random numbers.
         let random = RandomState::new();
         Self {
-            instance: random.hash_one(0_u64),
+            instance: hex(random.hash_one(0_u64)),
             next: AtomicU64::new(random.hash_one(1_u64)),
         }
     }
 
     /// The client's id if it sent one and it is sane, otherwise a new one.
     pub(crate) fn of(&self, headers: &HeaderMap) -> HeaderValue {
-        match headers.get(X_REQUEST_ID) {
-            Some(id) if is_sane(id.as_bytes()) => id.clone(),
-            _ => self.fresh(),
-        }
+        given(headers).unwrap_or_else(|| self.fresh())
     }
 
     pub(crate) fn fresh(&self) -> HeaderValue {
         let count = self.next.fetch_add(1, Ordering::Relaxed);
         let mut digits = [0; 32];
-        write_hex(self.instance, &mut digits[..16]);
-        write_hex(scatter(count), &mut digits[16..]);
+        digits[..16].copy_from_slice(&self.instance);
+        digits[16..].copy_from_slice(&hex(scatter(count)));
         // One allocation for all clones, where bytes that are copied take another one for the first clone.
         HeaderValue::from_maybe_shared(Bytes::from_owner(digits))
             .expect("hexadecimal digits are a header value")
     }
+}
+
+/// The client's id, if it sent a sane one.
+pub(crate) fn given(headers: &HeaderMap) -> Option<HeaderValue> {
+    let id = headers.get(X_REQUEST_ID)?;
+    is_sane(id.as_bytes()).then(|| id.clone())
 }
 
 /// Goes to logs and back to the client, so: visible ASCII, and not too much of it.
@@ -65,9 +68,22 @@ fn scatter(count: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-fn write_hex(mut number: u64, digits: &mut [u8]) {
-    for digit in digits.iter_mut().rev() {
-        *digit = b"0123456789abcdef"[(number & 0xF) as usize];
-        number >>= 4;
+fn hex(number: u64) -> [u8; 16] {
+    let mut digits = [0; 16];
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(number.to_be_bytes()) {
+        pair.copy_from_slice(&PAIRS[usize::from(byte)]);
     }
+    digits
 }
+
+/// Every byte in hexadecimal.
+const PAIRS: [[u8; 2]; 256] = {
+    let digits = b"0123456789abcdef";
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        pairs[byte] = [digits[byte >> 4], digits[byte & 0xF]];
+        byte += 1;
+    }
+    pairs
+};

@@ -1,8 +1,9 @@
 //! One request and its answer: what the server adds on the way, and how it counts them.
 
 use std::{
+    convert::Infallible,
     error::Error,
-    future::Future,
+    future::{Future, poll_fn, ready},
     pin::Pin,
     sync::{
         Arc,
@@ -30,7 +31,7 @@ use super::{
 use crate::ClientCertificate;
 use crate::{
     Address, Answer, Body, ErrorAnswer, PeerAddr,
-    request_id::{RequestIds, X_REQUEST_ID},
+    request_id::{self, RequestIds, X_REQUEST_ID},
 };
 
 /// What all connections of a server share.
@@ -125,6 +126,13 @@ pin_project! {
     }
 }
 
+/// What an answer has to know of its request.
+struct Asked {
+    method: Method,
+    /// The client's own id of it, if it has one.
+    id: Option<HeaderValue>,
+}
+
 /// A request under way. Dropped when its answer is complete, or when it never will be.
 struct Exchange<E: Entry> {
     shared: Arc<Shared>,
@@ -167,11 +175,17 @@ impl Peer {
         }
     }
 
-    fn introduce(self, extensions: &mut Extensions) {
-        extensions.insert(PeerAddr(self.address));
+    /// What is answered to all its requests, if it is not to have others.
+    #[cfg(feature = "tls")]
+    fn refusal(&self) -> Option<ErrorAnswer> {
+        (!self.is_allowed).then(ErrorAnswer::client_not_allowed)
+    }
+
+    fn introduce(&self, extensions: &mut Extensions) {
+        extensions.insert(PeerAddr(self.address.clone()));
         #[cfg(feature = "tls")]
-        if let Some(certificate) = self.certificate {
-            extensions.insert(certificate);
+        if let Some(certificate) = &self.certificate {
+            extensions.insert(certificate.clone());
         }
     }
 }
@@ -188,15 +202,32 @@ where
     L: Ledger,
 {
     type Response = Response<Outgoing<B, L::Entry>>;
-    type Error = std::convert::Infallible;
+    type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         // Before anything else: what hyper writes from here on is owed to the client.
         let exchange = Exchange::begin(&self.shared, self.ledger.begin());
-        let service = self.service.clone();
-        let peer = self.peer.clone();
-        Box::pin(async move { Ok(exchange.answer(service, peer, request).await) })
+        let asked = Asked::by(&request);
+        let refusal = exchange.refusal(&request);
+        #[cfg(feature = "tls")]
+        let refusal = refusal.or_else(|| self.peer.refusal());
+        if let Some(error) = refusal {
+            return Box::pin(ready(Ok(exchange.own(error, asked))));
+        }
+        let request = exchange.introduce(request, &self.peer);
+        Box::pin(exchange.answer(self.service.clone(), request, asked))
+    }
+}
+
+// === impl Asked ===
+
+impl Asked {
+    fn by<B>(request: &Request<B>) -> Self {
+        Self {
+            method: request.method().clone(),
+            id: request_id::given(request.headers()),
+        }
     }
 }
 
@@ -212,66 +243,76 @@ impl<E: Entry> Exchange<E> {
         }
     }
 
-    async fn answer<S, B>(
-        self,
-        mut service: S,
-        peer: Peer,
-        request: Request<Incoming>,
-    ) -> Response<Outgoing<B, E>>
-    where
-        S: Service<Request<Body>, Response = Response<B>>,
-        S::Error: Into<Box<dyn Error + Send + Sync>>,
-        B: http_body::Body,
-    {
-        let mut request = request.map(|body| Body::incoming(body, self.entry.unread()));
-        let id = self.shared.ids.of(request.headers());
-        let method = request.method().clone();
+    /// What is answered in the service's place.
+    fn refusal(&self, request: &Request<Incoming>) -> Option<ErrorAnswer> {
         if self.shared.is_draining() {
             bump(&self.shared.counts.refused);
-            return self.own(ErrorAnswer::draining(), id, &method);
+            return Some(ErrorAnswer::draining());
         }
-        if E::FRAME.is_some() && head_size(&request) > self.shared.head_limit {
-            return self.own(ErrorAnswer::head_too_large(), id, &method);
+        if E::FRAME.is_some() && head_size(request) > self.shared.head_limit {
+            return Some(ErrorAnswer::head_too_large());
         }
-        if E::FRAME.is_some() && method == Method::CONNECT {
-            return self.own(ErrorAnswer::no_tunnel(), id, &method);
+        if E::FRAME.is_some() && request.method() == Method::CONNECT {
+            return Some(ErrorAnswer::no_tunnel());
         }
         if request.version() == Version::HTTP_11 && !has_one_host(request.headers()) {
-            return self.own(ErrorAnswer::bad_host(), id, &method);
+            return Some(ErrorAnswer::bad_host());
         }
-        #[cfg(feature = "tls")]
-        if !peer.is_allowed {
-            return self.own(ErrorAnswer::client_not_allowed(), id, &method);
-        }
+        None
+    }
+
+    /// Tells the service whose request it is, and of the drain.
+    fn introduce(&self, request: Request<Incoming>, peer: &Peer) -> Request<Body> {
+        let mut request = request.map(|body| Body::incoming(body, self.entry.unread()));
         let extensions = request.extensions_mut();
         peer.introduce(extensions);
         extensions.insert(self.shared.drain.clone());
         if extensions.get::<OnUpgrade>().is_some() {
             self.entry.asks_to_switch(extensions);
         }
-        let ready = std::future::poll_fn(|cx| service.poll_ready(cx).map_err(Into::into)).await;
-        let answered: Result<_, Box<dyn Error + Send + Sync>> = match ready {
-            Ok(()) => service.call(request).await.map_err(Into::into),
-            Err(error) => Err(error),
-        };
-        match answered {
-            Ok(answer) => self.wrap(answer.map(|body| Either::Service { body }), &method),
-            Err(error) => {
-                tracing::warn!(error = %error, request_id = ?id, "service failed");
-                self.own(ErrorAnswer::internal(error), id, &method)
-            }
+        request
+    }
+
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an `async fn` would hold its arguments twice"
+    )]
+    fn answer<S, B>(
+        self,
+        mut service: S,
+        request: Request<Body>,
+        asked: Asked,
+    ) -> impl Future<Output = Result<Response<Outgoing<B, E>>, Infallible>> + Send
+    where
+        S: Service<Request<Body>, Response = Response<B>> + Send,
+        S::Error: Into<Box<dyn Error + Send + Sync>>,
+        S::Future: Send,
+        B: http_body::Body + Send,
+    {
+        async move {
+            let ready = poll_fn(|cx| service.poll_ready(cx).map_err(Into::into)).await;
+            let answered: Result<_, Box<dyn Error + Send + Sync>> = match ready {
+                Ok(()) => service.call(request).await.map_err(Into::into),
+                Err(error) => Err(error),
+            };
+            Ok(match answered {
+                Ok(answer) => {
+                    let answer = answer.map(|body| Either::Service { body });
+                    self.wrap(answer, &asked.method)
+                }
+                Err(error) => {
+                    tracing::warn!(error = %error, request_id = ?asked.id, "service failed");
+                    self.own(ErrorAnswer::internal(error), asked)
+                }
+            })
         }
     }
 
-    fn own<B: http_body::Body>(
-        self,
-        error: ErrorAnswer,
-        id: HeaderValue,
-        method: &Method,
-    ) -> Response<Outgoing<B, E>> {
+    fn own<B: http_body::Body>(self, error: ErrorAnswer, asked: Asked) -> Response<Outgoing<B, E>> {
         let mut answer: Answer = error.into_response();
+        let id = asked.id.unwrap_or_else(|| self.shared.ids.fresh());
         answer.headers_mut().insert(X_REQUEST_ID, id);
-        self.wrap(answer.map(|body| Either::Own { body }), method)
+        self.wrap(answer.map(|body| Either::Own { body }), &asked.method)
     }
 
     fn wrap<B: http_body::Body>(
