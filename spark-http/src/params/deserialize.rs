@@ -230,14 +230,19 @@ impl<'de> Deserializer<'de> for Values<'_> {
         deserialize_u128: u128 => visit_u128,
     }
 
+    // `inf` and `nan` are numbers to Rust and to no client. Not as an `f64` first: what is finite there
+    // may be infinite here, which serde's visitor lets pass.
     fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        self.deserialize_f64(visitor)
+        let text = self.single()?;
+        match text.parse() {
+            Ok(number) if f32::is_finite(number) => visitor.visit_f32(number),
+            _ => Err(Fault::invalid_type(Unexpected::Str(&text), &visitor)),
+        }
     }
 
     fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         let text = self.single()?;
         match text.parse() {
-            // `inf` and `nan` are numbers to Rust and to no client.
             Ok(number) if f64::is_finite(number) => visitor.visit_f64(number),
             _ => Err(Fault::invalid_type(Unexpected::Str(&text), &visitor)),
         }

@@ -189,3 +189,18 @@ fn thousands_of_names_are_read_in_time_that_grows_with_them() {
     let read: BTreeMap<String, u32> = query(&many.join("&")).expect("numbers");
     assert_eq!(read.len(), 20_000);
 }
+
+#[test]
+fn a_number_too_large_for_its_type_is_refused_rather_than_infinite() {
+    #[derive(Debug, Deserialize, PartialEq)]
+    struct Ratio {
+        ratio: f32,
+    }
+    for ratio in ["1e39", "-1e39", "inf", "nan"] {
+        let refused = query::<Ratio>(&format!("ratio={ratio}"));
+        let message =
+            format!("query parameter ratio: invalid type: string \"{ratio}\", expected f32");
+        assert_eq!(refused, Err(fault("/ratio", &message)));
+    }
+    assert_eq!(query("ratio=0.1"), Ok(Ratio { ratio: 0.1 }));
+}
