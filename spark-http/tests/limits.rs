@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::Request;
 use http_body::Frame;
 use spark_channel::{NativeHandler, SparkChannelError, Stop, module, spawn_module};
-use spark_http::{Ingress, Route, TextCodec};
+use spark_http::{BodyStream, Ingress, ReceiveError, Route, TextCodec};
 
 use crate::{
     call::{call, post},
@@ -299,4 +299,51 @@ async fn any_body_type_will_do() {
     let body: Request<http_body_util::Full<&[u8]>> = Request::post("/m").body(body).expect("valid");
     let reply = call::<_>(&ingress, body).await;
     assert_eq!(reply.message(), "borrowed");
+}
+
+#[tokio::test]
+async fn a_body_over_its_limit_is_a_413_also_while_memory_is_short() {
+    let ingress = Ingress::builder()
+        .body_limit(8)
+        .body_memory(8)
+        .handler_fn("m", |_, _| async { "" })
+        .build()
+        .expect("valid");
+    let reply = call(&ingress, request(None, chunks(&["123456789"], Then::Panic))).await;
+    assert_eq!(
+        (reply.status, reply.message()),
+        (413, "body is larger than 8 bytes")
+    );
+}
+
+#[tokio::test]
+async fn a_length_that_is_no_number_or_said_in_two_ways_never_runs() {
+    let run = async |lengths: &[&'static str], route: Route| {
+        let ingress = Ingress::builder().route("m", route).build().expect("valid");
+        let mut request = request(None, chunks(&["four"], Then::End));
+        for length in lengths {
+            let length = http::HeaderValue::from_static(length);
+            request.headers_mut().append("content-length", length);
+        }
+        call(&ingress, request).await.status
+    };
+    let whole = || Route::handler_fn(|_, _| async { "" });
+    let streamed = || {
+        Route::streaming(|_, mut body: BodyStream| async move {
+            while body.chunk().await?.is_some() {}
+            Ok::<_, ReceiveError>("")
+        })
+    };
+    for lengths in [
+        &["+4"][..],
+        &["4", "5"],
+        &["5", "4"],
+        &["4, 5"],
+        &[""],
+        &["-0"],
+    ] {
+        assert_eq!(run(lengths, whole()).await, 400, "{lengths:?}");
+        assert_eq!(run(lengths, streamed()).await, 400, "{lengths:?}");
+    }
+    assert_eq!(run(&["4", "4"], whole()).await, 200);
 }

@@ -16,7 +16,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_core::Stream;
-use http::{HeaderMap, header::CONTENT_LENGTH};
+use http::{HeaderMap, HeaderValue, header::CONTENT_LENGTH};
 use http_body::Body as _;
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -234,9 +234,20 @@ impl From<ReceiveError> for io::Error {
 
 /// The length that a request's head announces.
 pub(crate) fn announced(headers: &HeaderMap) -> Result<Option<u64>, ErrorAnswer> {
-    let Some(length) = headers.get(CONTENT_LENGTH) else {
-        return Ok(None);
-    };
-    let length = length.to_str().ok().and_then(|length| length.parse().ok());
-    length.map(Some).ok_or_else(ErrorAnswer::bad_content_length)
+    let mut said = None;
+    for length in headers.get_all(CONTENT_LENGTH) {
+        let length = number(length).ok_or_else(ErrorAnswer::bad_content_length)?;
+        // Two lengths are two requests to two readers (RFC 9112 6.3).
+        if said.replace(length).is_some_and(|other| other != length) {
+            return Err(ErrorAnswer::bad_content_length());
+        }
+    }
+    Ok(said)
+}
+
+/// Digits and nothing else; `parse` alone would take a sign.
+fn number(text: &HeaderValue) -> Option<u64> {
+    let text = text.to_str().ok()?;
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| text.parse().ok())?
 }

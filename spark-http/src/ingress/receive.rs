@@ -26,9 +26,6 @@ struct Collected {
     rest: BytesMut,
 }
 
-#[derive(Debug, PartialEq, Eq)]
-struct TooLarge;
-
 /// Reads `body` to its end.
 ///
 /// # Errors
@@ -97,12 +94,15 @@ where
             Some(Ok(frame)) => {
                 // Trailers have no meaning here.
                 if let Ok(data) = frame.into_data() {
+                    let length = data.remaining();
+                    // First, as this client need not come back.
+                    if !collected.has_room_for(length) {
+                        return Err(ErrorAnswer::body_too_large(limit));
+                    }
                     reserved
-                        .grow(data.remaining())
+                        .grow(length)
                         .map_err(|Full| ErrorAnswer::out_of_memory())?;
-                    collected
-                        .push(data)
-                        .map_err(|TooLarge| ErrorAnswer::body_too_large(limit))?;
+                    collected.push(data);
                 }
             }
             Some(Err(error)) => {
@@ -124,15 +124,16 @@ impl Collected {
         }
     }
 
-    fn push(&mut self, mut data: impl Buf) -> Result<(), TooLarge> {
-        let held = self.first.len() + self.rest.len();
-        if data.remaining() > self.limit - held {
-            return Err(TooLarge);
-        }
-        if held == 0 {
+    fn has_room_for(&self, length: usize) -> bool {
+        length <= self.limit - self.held()
+    }
+
+    /// Adds what there is [room for](Self::has_room_for).
+    fn push(&mut self, mut data: impl Buf) {
+        if self.held() == 0 {
             // No copy if `data` is `Bytes`.
             self.first = data.copy_to_bytes(data.remaining());
-            return Ok(());
+            return;
         }
         if self.rest.is_empty() {
             self.rest.reserve(self.first.len() + data.remaining());
@@ -145,7 +146,10 @@ impl Collected {
             let length = chunk.len();
             data.advance(length);
         }
-        Ok(())
+    }
+
+    fn held(&self) -> usize {
+        self.first.len() + self.rest.len()
     }
 
     fn into_bytes(self) -> Bytes {
@@ -173,8 +177,9 @@ mod tests {
             let mut model = Vec::new();
             for chunk in chunks {
                 let fits = model.len() + chunk.len() <= limit;
-                prop_assert_eq!(collected.push(Bytes::from(chunk.clone())).is_ok(), fits);
+                prop_assert_eq!(collected.has_room_for(chunk.len()), fits);
                 if fits {
+                    collected.push(Bytes::from(chunk.clone()));
                     model.extend(chunk);
                 }
             }
