@@ -6,6 +6,7 @@ use std::{
     error::Error,
     fmt,
     marker::PhantomData,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{
         Arc,
@@ -18,6 +19,8 @@ use bytes::{Buf as _, Bytes};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
+
+use crate::panic;
 
 mod receive;
 mod stream;
@@ -70,8 +73,14 @@ pin_project! {
     struct Wrapped<B> {
         #[pin]
         body: B,
+        panicked: bool,
     }
 }
+
+/// User code that makes a body panicked; the text is in the log.
+#[derive(Debug, thiserror::Error)]
+#[error("the body panicked")]
+struct Panicked;
 
 pin_project! {
     /// A body and what it needs until its end.
@@ -115,7 +124,10 @@ impl Body {
             return own.take().unwrap_or_default();
         }
         match body {
-            Some(body) => Self::foreign(Wrapped { body }),
+            Some(body) => Self::foreign(Wrapped {
+                body,
+                panicked: false,
+            }),
             None => Self::empty(),
         }
     }
@@ -256,17 +268,27 @@ where
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.project();
+        if *this.panicked {
+            return Poll::Ready(None);
+        }
         let copied = |mut data: B::Data| data.copy_to_bytes(data.remaining());
-        self.project().body.poll_frame(cx).map(|frame| {
-            frame.map(|frame| match frame {
-                Ok(frame) => Ok(frame.map_data(copied)),
-                Err(error) => Err(BodyError::new(error)),
+        let polled = catching(|| {
+            this.body.poll_frame(cx).map(|frame| {
+                frame.map(|frame| match frame {
+                    Ok(frame) => Ok(frame.map_data(copied)),
+                    Err(error) => Err(BodyError::new(error)),
+                })
             })
+        });
+        polled.unwrap_or_else(|panicked| {
+            *this.panicked = true;
+            Poll::Ready(Some(Err(BodyError::new(panicked))))
         })
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.panicked || self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -310,4 +332,13 @@ impl Drop for Received {
             self.unread.store(true, Ordering::Relaxed);
         }
     }
+}
+
+/// Polls user code, which must not be polled again once it has panicked.
+fn catching<T>(poll: impl FnOnce() -> T) -> Result<T, Panicked> {
+    catch_unwind(AssertUnwindSafe(poll)).map_err(|payload| {
+        let panic = panic::text(&*payload);
+        tracing::warn!(panic, "what makes a body panicked");
+        Panicked
+    })
 }

@@ -2,16 +2,20 @@
 
 use std::{
     convert::Infallible,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    task::Poll,
     time::Duration,
 };
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
 use http::Request;
+use http_body::Frame;
+use http_body_util::BodyExt as _;
 use spark_http::{
     Answer, Body, BodyStream, Context, HttpServer, Ingress, ModuleError as _, ReceiveError, Route,
 };
@@ -286,4 +290,42 @@ fn a_receive_error_is_an_io_error_for_those_who_read() {
     let error = std::io::Error::from(ReceiveError::TooLarge { limit: 5 });
     assert_eq!(error.kind(), std::io::ErrorKind::FileTooLarge);
     assert_eq!(error.to_string(), "body is larger than 5 bytes");
+}
+
+/// One chunk, and then a panic.
+struct Fragile(Option<Bytes>);
+
+impl http_body::Body for Fragile {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let chunk = self.0.take().expect("secret-panic-text");
+        Poll::Ready(Some(Ok(Frame::data(chunk))))
+    }
+}
+
+#[tokio::test]
+async fn a_panic_in_the_body_of_a_services_answer_is_its_end_and_gives_the_permit_back() {
+    let service = tower::service_fn(|_: Request<Body>| async {
+        Ok::<_, Infallible>(http::Response::new(Fragile(Some("one".into()))))
+    });
+    let ingress = ingress(Route::service(service).concurrency(1).queue(0));
+    for _ in 0..2 {
+        let request = Request::post("/r").body(Body::empty()).expect("a request");
+        let answer = ingress.clone().oneshot(request).await.expect("infallible");
+        assert_eq!(answer.status(), 200);
+        let mut body = answer.into_body();
+        let first = body.frame().await.expect("a chunk").expect("well");
+        assert_eq!(first.into_data().expect("data"), "one");
+        let error = body.frame().await.expect("an error").expect_err("panicked");
+        assert!(
+            !format!("{error:?} {error}").contains("secret"),
+            "{error:?}"
+        );
+        assert!(body.frame().await.is_none());
+    }
 }

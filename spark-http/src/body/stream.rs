@@ -2,7 +2,6 @@
 
 use std::{
     error::Error,
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     task::{Context, Poll},
 };
@@ -12,8 +11,7 @@ use futures_core::Stream;
 use http_body::Frame;
 use pin_project_lite::pin_project;
 
-use super::{Body, BodyError};
-use crate::panic;
+use super::{Body, BodyError, Panicked, catching};
 
 pin_project! {
     /// The chunks of a user's stream, up to the first that is an error.
@@ -23,11 +21,6 @@ pin_project! {
         ended: bool,
     }
 }
-
-/// The stream of a body panicked; the text is in the log.
-#[derive(Debug, thiserror::Error)]
-#[error("the body's stream panicked")]
-struct Panicked;
 
 // === impl Body ===
 
@@ -83,8 +76,7 @@ where
         if *this.ended {
             return Poll::Ready(None);
         }
-        // Unwind safe: a stream that has panicked is not polled again.
-        let polled = catch_unwind(AssertUnwindSafe(|| {
+        let polled = catching(|| {
             loop {
                 match this.stream.as_mut().poll_next(cx) {
                     Poll::Ready(Some(Ok(data))) => {
@@ -100,12 +92,8 @@ where
                     Poll::Pending => return Poll::Pending,
                 }
             }
-        }));
-        let polled = polled.unwrap_or_else(|payload| {
-            let panic = panic::text(&*payload);
-            tracing::warn!(panic, "the stream of an answer's body panicked");
-            Poll::Ready(Some(Err(Panicked.into())))
         });
+        let polled = polled.unwrap_or_else(|panicked| Poll::Ready(Some(Err(panicked.into()))));
         polled.map(|chunk| match chunk {
             Some(Ok(data)) => Some(Ok(Frame::data(data))),
             Some(Err(error)) => {
