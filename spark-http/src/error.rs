@@ -484,6 +484,13 @@ impl ErrorAnswer {
             || status == StatusCode::NOT_MODIFIED
     }
 
+    /// Whether a handler may answer with `status`. Interim ones are the server's own to send, and 101
+    /// is for requests that ask for another protocol.
+    pub(crate) fn is_final(status: StatusCode, asks_to_switch: bool) -> bool {
+        let switches = status == StatusCode::SWITCHING_PROTOCOLS && asks_to_switch;
+        switches || !status.is_informational()
+    }
+
     /// Whether an answer with `status` to a request of `method` is the last one of HTTP on its
     /// connection.
     pub(crate) fn switches_protocols(method: &Method, status: StatusCode) -> bool {

@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, request::Parts};
+use http::{HeaderValue, Method, Request, header::UPGRADE, request::Parts};
 use tokio::time::{Instant, timeout_at};
 use tower_service::Service;
 use tracing::Instrument;
@@ -158,7 +158,14 @@ impl Inner {
         let id = self.ids.of(&parts.headers);
         let uri = parts.uri.clone();
         let is_head = parts.method == Method::HEAD;
+        let asks_to_switch = parts.headers.contains_key(UPGRADE);
         let outcome = guarded(pin!(self.run(parts, id.clone(), body))).await;
+        let outcome = outcome.and_then(|answer| match answer.status() {
+            status if ErrorAnswer::is_final(status, asks_to_switch) => Ok(answer),
+            status => Err(ErrorAnswer::internal(format_args!(
+                "the handler answered {status}"
+            ))),
+        });
         let mut answer = outcome.unwrap_or_else(|error| {
             report(&error, uri.path(), &id);
             error.into_response()

@@ -230,3 +230,16 @@ async fn a_panic_in_a_handler_function_or_codec_is_a_500_without_its_text() {
         );
     }
 }
+
+#[tokio::test]
+async fn a_status_that_ends_no_request_is_a_500_of_the_table() {
+    for status in [100, 101, 102, 103, 199] {
+        let status = StatusCode::from_u16(status).expect("a status");
+        let ingress = Ingress::builder()
+            .handler_fn("m", move |_, _| async move { (status, "text") })
+            .build()
+            .expect("valid");
+        let reply = call(&ingress, post("/m", "")).await;
+        assert_eq!((reply.status, reply.message()), (500, "internal error"));
+    }
+}
