@@ -199,8 +199,14 @@ impl fmt::Debug for Authentication {
 
 impl Access {
     /// Whether the ingress's authentication comes first.
-    pub(crate) fn needs_identity(&self) -> bool {
-        matches!(self, Self::Identified | Self::Allowed(_))
+    pub(crate) fn needs_identity(&self, headers: &HeaderMap) -> bool {
+        match self {
+            Self::Identified | Self::Allowed(_) => true,
+            Self::Public => false,
+            // Whoever does not hold it is answered as on any other path, so that this one cannot be told
+            // from them.
+            Self::Holder(_) => self.check(None, headers).is_err(),
+        }
     }
 
     /// # Errors
@@ -216,7 +222,6 @@ impl Access {
             Self::Allowed(rule) if identity.is_some_and(|identity| rule(identity)) => Ok(()),
             Self::Allowed(_) => Err(ErrorAnswer::forbidden("not allowed")),
             Self::Holder(secret) if secret.is(&Secret::presented(headers)?).into() => Ok(()),
-            // The words are those for any other path, so that this one cannot be told from them.
             Self::Holder(_) => Err(ErrorAnswer::unauthorized("Invalid API Key")),
         }
     }

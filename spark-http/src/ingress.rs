@@ -264,7 +264,7 @@ impl Inner {
     async fn admit(&self, parts: &Parts) -> Result<(Found<'_>, Option<Identity>), ErrorAnswer> {
         let found = self.table.find(parts);
         let identity = match &found {
-            Ok(found) if !found.needs_identity() => None,
+            Ok(found) if !found.needs_identity(&parts.headers) => None,
             _ => self.identify(parts).await?,
         };
         Ok((found?, identity))

@@ -314,6 +314,38 @@ async fn ones_own_authentication_decides_and_its_claims_reach_the_handler() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_shutdown_route_cannot_be_told_from_others_whoever_authenticates() {
+    let server = HttpServer::bind("127.0.0.1:0").await.expect("a port");
+    let credential = ShutdownCredential::new("stop").expect("valid");
+    let ingress = Ingress::builder()
+        .handler_timeout(Duration::from_secs(3))
+        .authenticate(Users)
+        .shutdown_route(server.handle(), credential)
+        .build()
+        .expect("valid");
+    for headers in [
+        &[][..],
+        &[("authorization", "wrong")],
+        &[("x-user", "mallory")],
+        &[("x-user", "panics")],
+        &[("x-user", "hangs")],
+    ] {
+        let seen = async |path| {
+            let mut reply = call(&ingress, request(Method::POST, path, headers)).await;
+            reply.headers.remove("x-request-id");
+            (reply.status, reply.headers, reply.json)
+        };
+        assert_eq!(seen("/shutdown").await, seen("/nobody").await);
+    }
+    // Whoever is known and holds nothing stops nothing, and whoever holds it need not be known.
+    let known = request(Method::POST, "/shutdown", &[("x-user", "ann")]);
+    assert_eq!(call(&ingress, known).await.status, 401);
+    assert!(!server.handle().is_draining());
+    let holder = request(Method::POST, "/shutdown", &[("authorization", "stop")]);
+    assert_eq!(call(&ingress, holder).await.status, 200);
+}
+
 #[tokio::test]
 async fn a_mounted_service_finds_the_identity_among_the_extensions() {
     let service = service_fn(|request: Request<Body>| async move {

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use http::{HeaderValue, Method, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, request::Parts};
 use matchit::InsertError;
 
 use super::path::{self, Pattern};
@@ -228,8 +228,8 @@ impl Table {
 // === impl Found ===
 
 impl Found<'_> {
-    pub(super) fn needs_identity(&self) -> bool {
-        self.named.route.access.needs_identity()
+    pub(super) fn needs_identity(&self, headers: &HeaderMap) -> bool {
+        self.named.route.access.needs_identity(headers)
     }
 }
 
