@@ -25,7 +25,7 @@ use crate::panic;
 mod receive;
 mod stream;
 
-pub(crate) use receive::{BodyLimits, announced};
+pub(crate) use receive::{Announced, BodyLimits};
 pub use receive::{BodyStream, ReceiveError};
 
 /// The body of an [`Answer`](crate::Answer), and of a request as

@@ -239,7 +239,11 @@ impl Inner {
                 let body = receive::body(body, &parts.headers, limits, &mut reserved).await?;
                 Input::Whole(target, body)
             }
-            Target::Streamed(target) => Input::Streamed(target, Body::wrap(body), limits),
+            Target::Streamed(target) => {
+                let body = Body::wrap(body);
+                target.check(&parts.headers, &body, limits)?;
+                Input::Streamed(target, body, limits)
+            }
         };
         let timeout = route.handler_timeout.unwrap_or(self.limits.handler_timeout);
         let deadline = due::unless_never(Instant::now(), timeout);

@@ -3,7 +3,7 @@
 use std::{error::Error, fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response};
 use spark_channel::{
     Backlog, ReplyStreamSender, SparkChannelError, SparkGenericModuleDispatcher, Stage,
 };
@@ -71,6 +71,21 @@ pub(crate) trait WholeTarget: Send + Sync {
 
 /// Runs one request of a route, whose body has yet to come.
 pub(crate) trait StreamedTarget: Send + Sync {
+    /// Looks whether the request is worth a place among those in flight.
+    ///
+    /// # Errors
+    ///
+    /// The answer to a request whose head says already that it cannot be run.
+    fn check(
+        &self,
+        headers: &HeaderMap,
+        body: &Body,
+        limits: BodyLimits,
+    ) -> Result<(), ErrorAnswer> {
+        let _ = (headers, body, limits);
+        Ok(())
+    }
+
     fn call(self: Arc<Self>, context: Context, body: Body, limits: BodyLimits) -> Running;
 }
 

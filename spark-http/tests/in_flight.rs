@@ -287,6 +287,20 @@ async fn whoever_is_turned_away_is_so_before_its_body_is_read() {
 }
 
 #[tokio::test]
+async fn a_streamed_body_that_is_too_large_waits_for_no_permit() {
+    let hang = Route::streaming(|_, _| std::future::pending::<&str>());
+    let route = hang.body_limit(4).concurrency(1).queue(1);
+    let ingress = Ingress::builder().route("s", route).build();
+    let ingress = ingress.expect("valid");
+    let _running = send_to(&ingress, post("/s", "four"));
+    assert_eq!(
+        status(&mut spawn(ingress.clone().call(post("/s", "12345")))),
+        413
+    );
+    let _waiting = send_to(&ingress, post("/s", "four"));
+}
+
+#[tokio::test]
 async fn bodies_are_bounded_together() {
     let gate = Gate::new();
     let ingress = slow(&gate, |route| route).body_limit(8).body_memory(10);

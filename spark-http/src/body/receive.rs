@@ -17,7 +17,7 @@ use std::{
 use bytes::Bytes;
 use futures_core::Stream;
 use http::{HeaderMap, HeaderValue, header::CONTENT_LENGTH};
-use http_body::Body as _;
+use http_body::{Body as _, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::{Body, ErrorAnswer, ModuleError, due};
@@ -75,6 +75,34 @@ pub(crate) struct BodyLimits {
     pub(crate) timeout: Duration,
 }
 
+/// What is known of a body before it is read.
+pub(crate) struct Announced {
+    /// What the request's head says.
+    pub(crate) length: Option<u64>,
+    /// What there will be at least.
+    pub(crate) least: u64,
+}
+
+// === impl BodyLimits ===
+
+impl BodyLimits {
+    /// # Errors
+    ///
+    /// 413 if what is announced is more than the limit, 400 if it is no number.
+    pub(crate) fn check(
+        self,
+        headers: &HeaderMap,
+        hint: SizeHint,
+    ) -> Result<Announced, ErrorAnswer> {
+        let length = announced(headers)?;
+        let least = length.unwrap_or_default().max(hint.lower());
+        if usize::try_from(least).map_or(true, |least| least > self.bytes) {
+            return Err(ErrorAnswer::body_too_large(self.bytes));
+        }
+        Ok(Announced { length, least })
+    }
+}
+
 // === impl BodyStream ===
 
 impl BodyStream {
@@ -86,16 +114,12 @@ impl BodyStream {
         headers: &HeaderMap,
         limits: BodyLimits,
     ) -> Result<Self, ErrorAnswer> {
-        let announced = announced(headers)?;
-        let least = announced.unwrap_or_default().max(body.size_hint().lower());
-        if usize::try_from(least).map_or(true, |least| least > limits.bytes) {
-            return Err(ErrorAnswer::body_too_large(limits.bytes));
-        }
+        let Announced { length, least } = limits.check(headers, body.size_hint())?;
         let ended = body.is_end_stream() && least == 0;
         Ok(Self {
             body,
             limits,
-            announced,
+            announced: length,
             received: 0,
             timer: None,
             ended,
@@ -233,7 +257,7 @@ impl From<ReceiveError> for io::Error {
 }
 
 /// The length that a request's head announces.
-pub(crate) fn announced(headers: &HeaderMap) -> Result<Option<u64>, ErrorAnswer> {
+fn announced(headers: &HeaderMap) -> Result<Option<u64>, ErrorAnswer> {
     let mut said = None;
     for length in headers.get_all(CONTENT_LENGTH) {
         let length = number(length).ok_or_else(ErrorAnswer::bad_content_length)?;

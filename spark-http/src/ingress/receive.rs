@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::{
     ErrorAnswer,
-    body::{BodyLimits, announced},
+    body::{Announced, BodyLimits},
     due,
     permits::{Full, Reserved},
 };
@@ -47,31 +47,23 @@ where
     B: Body,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let BodyLimits {
-        bytes: limit,
-        timeout: within,
-    } = limits;
-    let announced = announced(headers)?;
-    let least = announced.unwrap_or_default().max(body.size_hint().lower());
-    if usize::try_from(least).map_or(true, |least| least > limit) {
-        return Err(ErrorAnswer::body_too_large(limit));
-    }
+    let Announced { length, least } = limits.check(headers, body.size_hint())?;
     if body.is_end_stream() && least == 0 {
         return Ok(Bytes::new());
     }
-    let mut collecting = pin!(collect(body, limit, reserved));
+    let mut collecting = pin!(collect(body, limits.bytes, reserved));
     // Small bodies come with their head: no timer, and no look at the clock.
     let at_once = poll_fn(|cx| Poll::Ready(collecting.as_mut().poll(cx))).await;
     let bytes = match at_once {
         Poll::Ready(collected) => collected?,
         Poll::Pending => {
-            let due = due::after(Instant::now(), within);
+            let due = due::after(Instant::now(), limits.timeout);
             let collected = timeout_at(due, collecting).await;
             collected.unwrap_or_else(|_| Err(ErrorAnswer::body_too_slow()))?
         }
     };
     // hyper checks this itself; whoever else calls the service may not.
-    if announced.is_some_and(|announced| announced != bytes.len() as u64) {
+    if length.is_some_and(|length| length != bytes.len() as u64) {
         return Err(ErrorAnswer::body_cut());
     }
     Ok(bytes)

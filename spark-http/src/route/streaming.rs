@@ -5,7 +5,8 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use http::{HeaderValue, Version, header::CONNECTION};
+use http::{HeaderMap, HeaderValue, Version, header::CONNECTION};
+use http_body::Body as _;
 use tokio::time::timeout_at;
 
 use super::{Running, StreamedTarget};
@@ -20,6 +21,16 @@ where
     F: Fn(Context, BodyStream) -> Fut + Send + Sync + 'static,
     Fut: Future<Output: IntoAnswer> + Send + 'static,
 {
+    fn check(
+        &self,
+        headers: &HeaderMap,
+        body: &Body,
+        limits: BodyLimits,
+    ) -> Result<(), ErrorAnswer> {
+        limits.check(headers, body.size_hint())?;
+        Ok(())
+    }
+
     fn call(self: Arc<Self>, context: Context, body: Body, limits: BodyLimits) -> Running {
         Box::pin(async move {
             let deadline = context.deadline();
