@@ -10,7 +10,7 @@ mod api_keys;
 mod secret;
 
 pub use api_keys::ApiKeys;
-pub(crate) use secret::Secret;
+pub(crate) use secret::{Secret, conceal};
 
 /// Finds out who sends a request, from its head.
 ///

@@ -57,6 +57,8 @@ pub struct ErrorAnswer {
     /// Beside those that every error has; rare, and boxed so that errors stay small.
     headers: Option<Box<HeaderMap>>,
     close: bool,
+    /// The message has words of the request's in it.
+    quotes: bool,
 }
 
 /// An error type of modules and handler functions that has a place in the error table.
@@ -188,17 +190,20 @@ impl ErrorAnswer {
             retry_after: None,
             headers: None,
             close: false,
+            quotes: false,
         }
     }
 
-    /// 400: the body is not what the codec can read.
+    /// 400: the body is not what the codec can read. The message is not logged: it may quote what the
+    /// client sent.
     pub fn bad_body(message: impl fmt::Display) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, shortened(&message.to_string()))
+        Self::new(StatusCode::BAD_REQUEST, shortened(&message.to_string())).quoting()
     }
 
-    /// 400: a parameter in the path or the query is not what is asked for.
+    /// 400: a parameter in the path or the query is not what is asked for. The message is not logged:
+    /// it may quote what the client sent.
     pub fn bad_parameter(message: impl fmt::Display) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, shortened(&message.to_string()))
+        Self::new(StatusCode::BAD_REQUEST, shortened(&message.to_string())).quoting()
     }
 
     /// 401: the client has to say who it is, with a bearer token unless
@@ -506,6 +511,20 @@ impl ErrorAnswer {
     /// Ends the connection after the answer; for requests whose rest was not read.
     pub(crate) fn closing(mut self) -> Self {
         self.close = true;
+        self
+    }
+
+    /// What the log says in the place of the message: the place in the request if the message quotes it.
+    pub(crate) fn loggable(&self) -> &str {
+        if self.quotes {
+            self.pointer.as_deref().unwrap_or_default()
+        } else {
+            &self.message
+        }
+    }
+
+    fn quoting(mut self) -> Self {
+        self.quotes = true;
         self
     }
 

@@ -19,7 +19,7 @@ use tracing::Instrument;
 
 use crate::{
     Answer, Body, Context, ErrorAnswer, Identity, answer,
-    auth::Authentication,
+    auth::{self, Authentication},
     body::BodyLimits,
     due, panic,
     permits::{ByteBudget, Permits, RouteLimit},
@@ -154,7 +154,8 @@ impl Inner {
         B: http_body::Body + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        auth::conceal(&mut parts.headers);
         let id = self.ids.of(&parts.headers);
         let uri = parts.uri.clone();
         let is_head = parts.method == Method::HEAD;
@@ -337,7 +338,7 @@ where
 
 fn report(error: &ErrorAnswer, path: &str, id: &HeaderValue) {
     let status = error.status().as_u16();
-    let message = error.message();
+    let message = error.loggable();
     let detail = error.detail();
     if error.is_fault() {
         tracing::warn!(status, path, request_id = ?id, message, detail, "request failed");

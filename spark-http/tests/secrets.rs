@@ -2,12 +2,15 @@
 //! thread, and tests on others would decide whether it is looked at.
 
 use std::{
+    collections::BTreeMap,
     io,
     sync::{Arc, Mutex},
 };
 
 use http::Request;
-use spark_http::{ApiKeys, Body, Context, HttpServer, Ingress, Route, ShutdownCredential};
+use spark_http::{
+    ApiKeys, Body, Context, ErrorAnswer, HttpServer, Ingress, Route, ShutdownCredential,
+};
 use tower::ServiceExt as _;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -51,12 +54,21 @@ async fn no_log_line_and_no_debug_output_has_a_key_in_it() {
     let mut debug = vec![format!("{keys:?} {shutdown:?}")];
     let server = HttpServer::bind("127.0.0.1:0").await.expect("a port");
     let look = Route::handler_fn(|context: Context, _| async move {
-        tracing::info!(?context, "seen");
+        tracing::info!(?context, headers = ?context.headers(), "seen");
         format!("{context:?}")
+    });
+    let read = Route::handler_fn(|context: Context, body: bytes::Bytes| async move {
+        match context.query_as::<BTreeMap<String, u32>>() {
+            Ok(_) => serde_json::from_slice::<u32>(&body)
+                .map(|_| "")
+                .map_err(ErrorAnswer::bad_body),
+            Err(error) => Err(error),
+        }
     });
     let builder = Ingress::builder()
         .api_keys(keys)
         .route("look", look)
+        .route("read", read)
         .shutdown_route(server.handle(), shutdown);
     debug.push(format!("{builder:?}"));
     let ingress = builder.build().expect("valid");
@@ -79,10 +91,21 @@ async fn no_log_line_and_no_debug_output_has_a_key_in_it() {
             debug.push(format!("{:?} {:?}", head.headers, body.to_bytes()));
         }
     }
+    // Also what clients say where it does not belong.
+    for (path, body) in [
+        ("/read?token=secret-token", "0"),
+        ("/read", "\"secret-body\""),
+    ] {
+        let request = Request::post(path).header("x-api-key", "secret-key");
+        let request = request.body(Body::from(body)).expect("a request");
+        let answer = ingress.clone().oneshot(request).await.expect("infallible");
+        assert_eq!(answer.status(), 400);
+    }
     let debug = debug.concat();
     let log = String::from_utf8(log.0.lock().expect("not poisoned").clone()).expect("UTF-8");
     assert!(log.contains("identity=\"named\""), "{log}");
     assert!(log.contains("request refused") && log.contains("Invalid API Key"));
+    assert!(log.contains("seen") && log.contains("/token"), "{log}");
     assert!(!log.contains("secret-"), "{log}");
     assert!(
         debug.contains("named") && !debug.contains("secret-"),

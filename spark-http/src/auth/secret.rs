@@ -10,7 +10,7 @@ use std::fmt;
 
 use http::{
     HeaderMap, HeaderName,
-    header::{AUTHORIZATION, GetAll},
+    header::{AUTHORIZATION, Entry, GetAll},
 };
 use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConstantTimeEq as _};
@@ -88,6 +88,21 @@ fn said(headers: &HeaderMap) -> <GetAll<'_, http::HeaderValue> as IntoIterator>:
     headers.get_all(name).into_iter()
 }
 
+/// Marks credentials, so that whoever logs headers, a mounted service among them, does not log these.
+pub(crate) fn conceal(headers: &mut HeaderMap) {
+    for name in [AUTHORIZATION, X_API_KEY] {
+        // An entry makes room for a value, be it there or not.
+        if !headers.contains_key(&name) {
+            continue;
+        }
+        if let Entry::Occupied(mut values) = headers.entry(name) {
+            values
+                .iter_mut()
+                .for_each(|value| value.set_sensitive(true));
+        }
+    }
+}
+
 /// `text` without the scheme of RFC 6750 in front, whose case does not matter.
 fn after_bearer(text: &[u8]) -> &[u8] {
     match text.split_at_checked(BEARER.len()) {
@@ -126,5 +141,11 @@ mod tests {
             assert!(!bool::from(secret.is(&Secret::of(other.as_bytes()))));
         }
         assert_eq!(format!("{secret:?}"), "Secret");
+    }
+
+    #[test]
+    fn a_secret_can_only_be_compared_in_constant_time() {
+        // `==` on bytes stops at the first that differs.
+        static_assertions::assert_not_impl_any!(Secret: PartialEq, PartialOrd, AsRef<[u8]>);
     }
 }
