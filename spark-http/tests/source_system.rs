@@ -10,6 +10,7 @@ use std::{
 
 use spark_channel::{Stop, pool, spawn_module};
 use spark_http::{ApiKeys, ConfigError, HttpServer, Ingress, Route, ShutdownCredential, TextCodec};
+use tower::ServiceExt as _;
 
 use crate::{
     modules::Gated,
@@ -231,6 +232,19 @@ async fn a_handler_that_never_ends_has_a_timeout() {
     let serving = serve(HttpServer::builder(), ingress).await;
     let mut client = serving.connect().await;
     assert_eq!(status(&mut client, "slow", "").await, 504);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_has_a_timeout_without_being_given_one() {
+    let ingress = Ingress::builder()
+        .handler_fn("never", |_, _| std::future::pending::<&str>())
+        .build()
+        .expect("valid");
+    let begun = tokio::time::Instant::now();
+    let request = http::Request::post("/never").body(spark_http::Body::empty());
+    let answer = ingress.oneshot(request.expect("a request")).await;
+    assert_eq!(answer.expect("infallible").status(), 504);
+    assert_eq!(begun.elapsed(), Duration::from_secs(120));
 }
 
 #[tokio::test]

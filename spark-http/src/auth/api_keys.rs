@@ -87,12 +87,7 @@ impl ApiKeys {
     }
 
     fn of(&self, presented: &Secret) -> Option<Identity> {
-        // Counted from one; no key stands at zero. All are compared, whichever fits.
-        let mut found = 0_u32;
-        for (place, (_, secret)) in (1..).zip(self.keys.iter()) {
-            found.conditional_assign(&place, secret.is(presented));
-        }
-        let found = usize::try_from(found).ok()?.checked_sub(1)?;
+        let found = place_of(presented, self.keys.iter().map(|(_, secret)| secret))?;
         Some(self.keys[found].0.clone())
     }
 }
@@ -108,5 +103,37 @@ impl fmt::Debug for ApiKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = self.keys.iter().map(|(identity, _)| identity.name());
         f.debug_list().entries(names).finish()
+    }
+}
+
+/// Which of `secrets` is the one presented. All are compared, whichever it is.
+fn place_of<'a>(presented: &Secret, secrets: impl Iterator<Item = &'a Secret>) -> Option<usize> {
+    // Counted from one; no key stands at zero.
+    let mut found = 0_u32;
+    for (place, secret) in (1..).zip(secrets) {
+        found.conditional_assign(&place, secret.is(presented));
+    }
+    usize::try_from(found).ok()?.checked_sub(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_is_compared_whichever_of_them_fits() {
+        let known = |key| Secret::configured("k", key).expect("valid");
+        let keys = ["first", "second", "third"].map(known);
+        for (presented, place) in [
+            ("first", Some(0)),
+            ("second", Some(1)),
+            ("third", Some(2)),
+            ("none", None),
+        ] {
+            let mut compared = 0;
+            let counted = keys.iter().inspect(|_| compared += 1);
+            assert_eq!(place_of(&known(presented), counted), place);
+            assert_eq!(compared, keys.len(), "{presented}");
+        }
     }
 }
