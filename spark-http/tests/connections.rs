@@ -293,6 +293,71 @@ async fn a_client_that_ends_its_half_has_left_unless_the_server_is_told_to_answe
     assert_eq!(serving.drain().await.served, 1);
 }
 
+#[tokio::test]
+async fn a_client_that_leaves_in_the_middle_of_its_next_request_has_left() {
+    let (ended, mut ends) = mpsc::channel(8);
+    let gated = Gated::closed();
+    let ingress = echo(&gated);
+    let service = tower::service_fn(move |request| {
+        let (ingress, ended) = (ingress.clone(), ended.clone());
+        async move {
+            let _ended = OnDrop(ended);
+            ingress.oneshot(request).await
+        }
+    });
+    let serving = serve(HttpServer::builder(), service).await;
+    // At once, and later.
+    for (first, then) in [("POST /", ""), ("", "\r\n"), ("P", "OST /")] {
+        let mut client = serving.connect().await;
+        client
+            .send(format!(
+                "POST /echo HTTP/1.1\r\nhost: t\r\ncontent-length: 0\r\n\r\n{first}"
+            ))
+            .await;
+        gated.has_started().await;
+        client.send(then).await;
+        drop(client);
+        within(ends.recv()).await.expect("dropped");
+        gated.gate.add_permits(1);
+    }
+    let report = serving.drain().await;
+    assert_eq!((report.served, report.abandoned), (0, 3));
+}
+
+#[tokio::test]
+async fn what_comes_while_a_request_is_under_way_is_kept_for_later() {
+    let gated = Gated::closed();
+    let module = spawn_module(gated.clone()).dispatcher();
+    let ingress = Ingress::builder().module("echo", TextCodec, module).build();
+    let serving = serve(HttpServer::builder(), ingress.expect("valid")).await;
+    let mut client = serving.connect().await;
+    client.post("echo", "first").await;
+    gated.has_started().await;
+    // More than is looked at for a client that leaves.
+    let bodies = ["x".repeat(3), "y".repeat(100_000), "z".repeat(9_000)];
+    let mut both = client;
+    let sending = async {
+        for body in &bodies {
+            both.post("echo", body).await;
+        }
+        gated.gate.add_permits(4);
+        let mut answers = Vec::new();
+        for _ in 0..4 {
+            answers.push(both.reply().await.body);
+        }
+        answers
+    };
+    let answers = within(sending).await;
+    for (answer, body) in answers.iter().zip(
+        ["first"]
+            .into_iter()
+            .chain(bodies.iter().map(|body| &**body)),
+    ) {
+        assert!(answer.contains(body), "{}", answer.len());
+    }
+    assert_eq!(serving.drain().await.served, 4);
+}
+
 struct OnDrop(mpsc::Sender<()>);
 
 impl Drop for OnDrop {

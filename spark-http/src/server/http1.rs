@@ -39,6 +39,8 @@ enum End {
     Failed(hyper::Error),
     Overdue(Overdue),
     Drained,
+    /// The client has left, and what it asked for is given up.
+    Left,
 }
 
 /// Serves a connection that stands where `timeline` says, to its end.
@@ -72,7 +74,9 @@ where
     let socket = TokioIo::new(Socket::new(Arc::clone(&tap)));
     let connection = http(&settings).serve_connection(socket, exchanges);
     let limits = settings.limits();
-    let end = drive(connection.with_upgrades(), &tap, &limits, &close_idle).await;
+    let connection = connection.with_upgrades();
+    let watches = !settings.half_close;
+    let end = drive(connection, &tap, &limits, &close_idle, watches).await;
 
     // hyper is gone, so whoever has the socket now has taken the connection over.
     let taken_over = {
@@ -107,7 +111,7 @@ where
             return refusal::take_leave(transport).await;
         }
         // The client takes nothing.
-        End::Overdue(Overdue::Write) => return,
+        End::Overdue(Overdue::Write) | End::Left => return,
     };
     match error {
         Some(error) => refusal::answer(transport, error, shared.ids.fresh()).await,
@@ -116,12 +120,14 @@ where
     }
 }
 
-/// Polls a connection until it ends, is overdue, or owes nothing while the server drains.
+/// Polls a connection until it ends, is overdue, or owes nothing while the server drains; or, if it
+/// `watches`, until its client leaves.
 async fn drive<T: Transport>(
     connection: impl Future<Output = hyper::Result<()>>,
     tap: &Mutex<Tap<T>>,
     limits: &Limits,
     close_idle: &CancellationToken,
+    watches: bool,
 ) -> End {
     let mut connection = pin!(connection);
     let mut closing = pin!(close_idle.cancelled());
@@ -138,7 +144,10 @@ async fn drive<T: Transport>(
             });
         }
         is_closing = is_closing || closing.as_mut().poll(cx).is_ready();
-        let tap = lock(tap);
+        let mut tap = lock(tap);
+        if watches && tap.poll_left(cx).is_ready() {
+            return Poll::Ready(End::Left);
+        }
         if is_closing && !tap.timeline.is_busy() {
             return Poll::Ready(End::Drained);
         }

@@ -17,9 +17,10 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
 };
 
+use bytes::BytesMut;
 use http::Extensions;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -63,6 +64,10 @@ pub(in crate::server) struct Tap<T> {
     pub(in crate::server) refused: Option<u16>,
     /// The transport. Once it is taken, the socket fails.
     pub(in crate::server) transport: Option<T>,
+    /// What was read of it that hyper has not asked for yet.
+    ahead: BytesMut,
+    /// hyper waits for bytes, and so sees for itself when there will be none.
+    is_watched: bool,
     /// How much of what was written the client had taken, by the transport's own count.
     taken: u64,
     /// Whether the socket exists: after hyper is done, somebody else has it.
@@ -91,6 +96,8 @@ impl<T: Transport> Tap<T> {
             after_upgrade: None,
             refused: None,
             transport: Some(transport),
+            ahead: BytesMut::new(),
+            is_watched: false,
             taken: 0,
             is_held: true,
             waiting: [None, None, None],
@@ -118,6 +125,31 @@ impl<T: Transport> Tap<T> {
     /// Whether the socket outlives hyper.
     pub(in crate::server) fn is_held(&self) -> bool {
         self.is_held
+    }
+
+    /// Pending until a client has left whose request is under way, as far as hyper does not see that itself:
+    /// it reads nothing while it holds the beginning of a next request, or a body that nobody asks for.
+    ///
+    /// Looking is reading, up to a bound; beyond it, whether the client is there shows later.
+    pub(in crate::server) fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_watched || self.under_way == 0 || self.is_switching {
+            return Poll::Pending;
+        }
+        let Some(transport) = &mut self.transport else {
+            return Poll::Pending;
+        };
+        while self.ahead.len() < AHEAD_MAX {
+            let mut bytes = [0; AHEAD_MAX];
+            let room = AHEAD_MAX - self.ahead.len();
+            let mut buffer = ReadBuf::new(&mut bytes[..room]);
+            match ready!(Pin::new(&mut *transport).poll_read(cx, &mut buffer)) {
+                Ok(()) if !buffer.filled().is_empty() => {
+                    self.ahead.extend_from_slice(buffer.filled());
+                }
+                Ok(()) | Err(_) => return Poll::Ready(()),
+            }
+        }
+        Poll::Pending
     }
 
     /// Pending until the socket is dropped.
@@ -258,11 +290,23 @@ impl<T: Transport> AsyncRead for Socket<T> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let mut tap = lock(&self.tap);
+        let tap = &mut *tap;
         let Some(transport) = &mut tap.transport else {
             return Poll::Ready(Err(taken_away()));
         };
         let before = buffer.filled().len();
-        let read = Pin::new(transport).poll_read(cx, buffer);
+        let read = if tap.ahead.is_empty() {
+            Pin::new(transport).poll_read(cx, buffer)
+        } else {
+            let length = buffer.remaining().min(tap.ahead.len());
+            buffer.put_slice(&tap.ahead.split_to(length));
+            if tap.ahead.is_empty() {
+                // Most connections never need it again.
+                tap.ahead = BytesMut::new();
+            }
+            Poll::Ready(Ok(()))
+        };
+        tap.is_watched = read.is_pending();
         if buffer.filled().len() > before {
             tap.timeline.read(Instant::now());
         }
@@ -352,6 +396,9 @@ fn status(answer: &[u8]) -> u16 {
         .and_then(|digits| str::from_utf8(digits).ok());
     digits.and_then(|digits| digits.parse().ok()).unwrap_or(0)
 }
+
+/// A head, mostly.
+const AHEAD_MAX: usize = 1024;
 
 const READER: usize = 0;
 const WRITER: usize = 1;
