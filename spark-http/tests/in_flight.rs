@@ -11,9 +11,11 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use http::{Method, Request, Response};
 use http_body::Frame;
 use http_body_util::BodyExt as _;
+use proptest::prelude::*;
 use spark_http::{Answer, Answering, Body, ConfigError, Context, Ingress, IngressBuilder, Route};
 use tokio::sync::Semaphore;
 use tokio_test::task::{Spawn, spawn};
@@ -430,4 +432,134 @@ fn a_limit_that_lets_nobody_in_is_a_configuration_error() {
     // The default gives way.
     let largest = Ingress::builder().route("a", look().body_limit(usize::MAX));
     assert!(largest.max_in_flight(usize::MAX).build().is_ok());
+}
+
+/// What becomes of a request.
+#[derive(Clone, Copy, Debug)]
+enum Fate {
+    Answers,
+    Panics,
+    PanicsAtOnce,
+    Streams,
+    StreamPanics,
+    Hangs,
+    BodyFails,
+    BodyPanics,
+    BodyHangs,
+}
+
+const FATES: [Fate; 9] = [
+    Fate::Answers,
+    Fate::Panics,
+    Fate::PanicsAtOnce,
+    Fate::Streams,
+    Fate::StreamPanics,
+    Fate::Hangs,
+    Fate::BodyFails,
+    Fate::BodyPanics,
+    Fate::BodyHangs,
+];
+
+/// Two bytes, and then as its fate has it.
+struct Fated(Fate, usize);
+
+impl http_body::Body for Fated {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut TaskContext<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        self.1 += 1;
+        match (self.1, self.0) {
+            (1 | 2, _) => Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"x"))))),
+            (_, Fate::BodyFails) => Poll::Ready(Some(Err(io::Error::other("fails")))),
+            (_, Fate::BodyPanics) => panic!("fated"),
+            (_, Fate::BodyHangs) => Poll::Pending,
+            _ => Poll::Ready(None),
+        }
+    }
+}
+
+async fn meet(fate: Fate) -> Answer {
+    let chunks = |then: Fate| {
+        Body::stream(futures_util::stream::iter(0..3).map(move |number| {
+            assert!(number < 2 || !matches!(then, Fate::StreamPanics), "fated");
+            Ok::<_, io::Error>("x")
+        }))
+    };
+    tokio::task::yield_now().await;
+    match fate {
+        Fate::Panics => panic!("fated"),
+        Fate::Hangs => std::future::pending().await,
+        Fate::Streams | Fate::StreamPanics => Response::new(chunks(fate)),
+        _ => Response::new(Body::from("done")),
+    }
+}
+
+fn fated_route() -> Route {
+    Route::handler_fn(|context: Context, _| {
+        let fate = *context.extensions().get::<Fate>().expect("a fate");
+        assert!(!matches!(fate, Fate::PanicsAtOnce), "fated");
+        meet(fate)
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn whatever_becomes_of_requests_all_that_they_held_comes_back(
+        steps in proptest::collection::vec((0..FATES.len(), any::<bool>(), 0_usize..12), 1..40),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        runtime.expect("a runtime").block_on(async {
+            let gate = Gate::new();
+            let ingress = slow(&gate, |route| route.concurrency(2).queue(2))
+                .route("other", fated_route().concurrency(1).queue(3))
+                .route("fated", fated_route())
+                .max_in_flight(2)
+                .queue(3)
+                .body_limit(8)
+                .body_memory(16)
+                .build()
+                .expect("valid");
+            let mut sent: VecDeque<(Sent, usize)> = VecDeque::new();
+            for (fate, is_other, polls) in steps {
+                let path = if is_other { "/other" } else { "/fated" };
+                let mut request = Request::post(path).body(Fated(FATES[fate], 0)).expect("a request");
+                request.extensions_mut().insert(FATES[fate]);
+                sent.push_back((spawn(ingress.clone().call(request)), polls));
+                // Each is polled now and then, and dropped where it stands, an answer's body as well.
+                for (sending, left) in &mut sent {
+                    if *left > 0 {
+                        *left -= 1;
+                        if let Poll::Ready(Ok(answer)) = sending.poll() {
+                            let mut body = spawn(answer.into_body());
+                            for _ in 0..polls {
+                                let frame = body.enter(|cx, body| http_body::Body::poll_frame(body, cx));
+                                if !matches!(frame, Poll::Ready(Some(Ok(_)))) {
+                                    break;
+                                }
+                            }
+                            *left = 0;
+                        }
+                    }
+                }
+                sent.retain(|(_, left)| *left > 0);
+            }
+            drop(sent);
+            // Two run, with all the memory that there is, and two wait.
+            let bodies = ["12345678"; 2];
+            let mut running: Vec<_> = bodies.iter().map(|body| send_to(&ingress, post("/slow", *body))).collect();
+            let mut waiting: Vec<_> = (0..2).map(|_| send_to(&ingress, post("/slow", ""))).collect();
+            assert_eq!(gate.started().len(), 2);
+            assert_eq!(call(&ingress, post("/slow", "")).await.status, 503);
+            gate.open.add_permits(4);
+            for sending in running.iter_mut().chain(&mut waiting) {
+                assert_eq!(status(sending), 200);
+            }
+        });
+    }
 }
