@@ -124,7 +124,7 @@ impl<S> Sse<S> {
     }
 
     /// How long nothing is sent before a comment is. Default: 15 s, half of what common proxies
-    /// allow. `Duration::MAX` is never.
+    /// allow. `Duration::MAX` is never; what is shorter than a second is a second.
     ///
     /// A larger value notices later that a client is gone.
     pub fn keep_alive(mut self, after: Duration) -> Self {
@@ -162,10 +162,11 @@ where
             let begun = async move { draining.begun().await };
             Box::pin(begun) as Pin<Box<dyn Future<Output = ()> + Send>>
         });
-        let silence = due::after(Instant::now(), self.keep_alive);
+        let keep_alive = self.keep_alive.max(KEEP_ALIVE_MIN);
+        let silence = due::after(Instant::now(), keep_alive);
         let body = Body::stream(Encoded {
             events: self.events,
-            keep_alive: self.keep_alive,
+            keep_alive,
             silence: Box::pin(sleep_until(silence)),
             draining,
             phase: Phase::Fresh(self.retry),
@@ -254,6 +255,9 @@ fn failure(error: ErrorAnswer) -> SseEvent {
 }
 
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// With none, for which zero could be meant, comments would go out as fast as the client takes them.
+const KEEP_ALIVE_MIN: Duration = Duration::from_secs(1);
 
 /// As much as a backlog usually has, and little enough to be sent while a server stops.
 const LAST_EVENTS: usize = 256;

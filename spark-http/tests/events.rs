@@ -246,6 +246,22 @@ async fn silence_is_broken_by_comments_and_the_first_one_tells_the_retry() {
     assert_eq!(start.elapsed().as_secs(), 59);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_keep_alive_of_nothing_is_no_flood() {
+    let pending = stream::pending::<Result<SseEvent, std::convert::Infallible>>;
+    let route = Route::handler_fn(move |context: Context, _| async move {
+        Sse::new(&context, pending()).keep_alive(Duration::ZERO)
+    });
+    let request = Request::post("/r").body(Body::empty()).expect("a request");
+    let answer = ingress(route).oneshot(request).await.expect("infallible");
+    let mut body = answer.into_body();
+    let start = Instant::now();
+    for _ in 0..4 {
+        body.frame().await.expect("goes on").expect("well");
+    }
+    assert_eq!(start.elapsed().as_secs(), 3);
+}
+
 /// Counts to a number, and then does as it is told.
 struct Counter;
 
