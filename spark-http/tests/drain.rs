@@ -13,7 +13,10 @@ use http_body::Frame;
 
 use spark_channel::spawn_module;
 use spark_http::{HttpServer, Ingress, TextCodec};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
 use crate::{
     modules::Gated,
@@ -116,7 +119,7 @@ async fn idle_and_half_spoken_connections_do_not_hold_a_drain_up() {
 async fn what_waits_in_the_backlog_is_answered_rather_than_reset() {
     let server = HttpServer::bind("127.0.0.1:0").await.expect("a free port");
     let address = server.local_addr().as_socket_addr().expect("TCP");
-    let mut client = tokio::net::TcpStream::connect(address)
+    let mut client = TcpStream::connect(address)
         .await
         .expect("queued");
     client.write_all(EMPTY_POST).await.expect("sent");
@@ -129,6 +132,27 @@ async fn what_waits_in_the_backlog_is_answered_rather_than_reset() {
         .await
         .expect("not reset");
     assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+}
+
+#[tokio::test]
+async fn a_long_backlog_is_answered_to_its_end() {
+    let server = HttpServer::bind("127.0.0.1:0").await.expect("a free port");
+    let address = server.local_addr().as_socket_addr().expect("TCP");
+    let mut clients = Vec::new();
+    for _ in 0..400 {
+        let mut client = within(TcpStream::connect(address)).await.expect("queued");
+        client.write_all(EMPTY_POST).await.expect("sent");
+        clients.push(client);
+    }
+    server.handle().drain();
+    let report = within(server.serve(echo(&Gated::open()))).await;
+    assert_eq!((report.connections, report.refused), (400, 400));
+    for mut client in clients {
+        let mut answer = String::new();
+        let read = within(client.read_to_string(&mut answer)).await;
+        read.expect("not reset");
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    }
 }
 
 #[tokio::test]
@@ -245,7 +269,7 @@ async fn dropping_the_server_closes_its_connections_and_its_port() {
     let server = HttpServer::bind("127.0.0.1:0").await.expect("a free port");
     let address = server.local_addr().as_socket_addr().expect("TCP");
     let mut serving = Box::pin(server.serve(echo(&Gated::open())));
-    let mut client = tokio::net::TcpStream::connect(address)
+    let mut client = TcpStream::connect(address)
         .await
         .expect("accepted");
     client.write_all(EMPTY_POST).await.expect("sent");
@@ -261,7 +285,7 @@ async fn dropping_the_server_closes_its_connections_and_its_port() {
     drop(serving);
     let mut rest = Vec::new();
     within(client.read_to_end(&mut rest)).await.expect("closed");
-    assert!(tokio::net::TcpStream::connect(address).await.is_err());
+    assert!(TcpStream::connect(address).await.is_err());
 }
 
 #[tokio::test]

@@ -2,10 +2,11 @@
 
 use std::{
     io,
+    net::SocketAddr,
     task::{Context, Poll},
 };
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 #[cfg(unix)]
 use tokio::net::{UnixListener, UnixStream};
 
@@ -120,8 +121,34 @@ impl Listener {
     }
 }
 
+/// Listens on the first of the addresses of a host that can be had.
 async fn tcp(address: &str) -> io::Result<(TcpListener, Address)> {
-    let listener = TcpListener::bind(address).await?;
-    let address = listener.local_addr()?;
-    Ok((listener, address.into()))
+    let mut last = None;
+    for address in lookup_host(address).await? {
+        match listen(address) {
+            Ok(listener) => {
+                let address = listener.local_addr()?;
+                return Ok((listener, address.into()));
+            }
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into()))
 }
+
+/// As `TcpListener::bind`, which asks for a backlog of 128: a burst of clients larger than that
+/// waits a second for its next try.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // Elsewhere it would let two servers have one port.
+    #[cfg(not(windows))]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// The operating system takes less if its own bound is lower.
+pub(super) const BACKLOG: u32 = 1024;

@@ -9,6 +9,8 @@ use std::{
 
 use tokio::net::{UnixListener, UnixSocket, UnixStream};
 
+use super::listener::BACKLOG;
+
 /// Removes the socket's file when dropped, unless it is another one by then.
 #[derive(Debug)]
 pub(super) struct SocketFile {
@@ -80,6 +82,3 @@ impl Drop for SocketFile {
         }
     }
 }
-
-/// What tokio's own `bind` asks for.
-const BACKLOG: u32 = 1024;
