@@ -153,6 +153,17 @@ async fn an_upgraded_connection_that_does_not_end_is_cut_at_the_deadline() {
 }
 
 #[tokio::test]
+async fn what_panics_after_an_upgrade_ends_its_connection_and_is_not_counted_as_cut() {
+    let panics = |_, _| async { panic!("secret-panic-text") };
+    let serving = serve(HttpServer::builder(), chat(panics)).await;
+    let mut client = switched(&serving).await;
+    client.closed().await;
+    let report = serving.drain().await;
+    assert_eq!((report.served, report.abandoned), (1, 0));
+    assert_eq!((report.upgraded, report.upgraded_cut), (1, 0));
+}
+
+#[tokio::test]
 async fn a_socket_held_by_a_task_of_its_own_is_taken_away_at_the_cut() {
     let (ended, mut ends) = mpsc::channel(1);
     let service = tower::service_fn(move |mut request: Request<Body>| {

@@ -179,7 +179,8 @@ pub(super) async fn keep<T: Transport>(
 
 impl<T: Transport> Drop for Switched<'_, T> {
     fn drop(&mut self) {
-        if !self.has_ended {
+        // What panics ends by itself, and is no drain's.
+        if !self.has_ended && !std::thread::panicking() {
             bump(&self.shared.counts.upgraded_cut);
         }
         cut(self.tap);
