@@ -324,7 +324,7 @@ impl ErrorAnswer {
     }
 
     pub(crate) fn bad_host() -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "exactly one host header is needed").closing()
+        Self::new(StatusCode::BAD_REQUEST, "exactly one host is needed").closing()
     }
 
     pub(crate) fn bad_content_length() -> Self {

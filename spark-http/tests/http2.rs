@@ -594,6 +594,65 @@ async fn each_request_is_counted_once_whatever_becomes_of_it() {
 }
 
 #[tokio::test]
+async fn a_request_for_two_hosts_or_none_is_a_400_that_never_runs() {
+    let gated = Gated::open();
+    let serving = serve(HttpServer::builder(), echo(&gated)).await;
+    let mut client = Http2::connect(&serving).await;
+    for hosts in [&["other"][..], &["test", "test"], &["test", "other"]] {
+        let mut request = post("echo");
+        for host in hosts {
+            let host = host.parse().expect("valid");
+            request.headers_mut().append("host", host);
+        }
+        let answer = client.send(request, b"").await;
+        assert_eq!(reply(answer).await.status(), 400, "{hosts:?}");
+    }
+    let mut raw = Raw::connect(&serving).await;
+    let nobody = b"\x83\x86\x04\x05/echo";
+    raw.send(HEADERS, END_HEADERS | END_STREAM, 1, nobody).await;
+    let head = raw.read(|kind, _, _| kind == HEADERS).await;
+    assert_eq!(head.expect("answered")[0], 0x8c, "`:status: 400`, indexed");
+    assert_eq!(gated.runs(), 0);
+
+    let mut request = post("echo");
+    request
+        .headers_mut()
+        .insert("host", "Test".parse().expect("valid"));
+    let answer = client.send(request, b"").await;
+    assert_eq!(reply(answer).await.status(), 200);
+    assert_eq!(client.post("echo", b"again").await.status(), 200);
+}
+
+#[tokio::test]
+async fn an_answer_that_h2_makes_does_not_pass_for_one_that_was_lost() {
+    let builder = HttpServer::builder().head_limit(8 * 1024);
+    let serving = serve(builder, echo(&Gated::open())).await;
+    let mut none = Builder::new();
+    none.initial_window_size(10);
+    let mut client = Http2::with(&none, &serving).await;
+    let mut request = post("echo");
+    let long = "x".repeat(15_000).parse::<http::HeaderValue>();
+    let long = long.expect("valid");
+    request.headers_mut().insert("long", long.clone());
+    request.headers_mut().insert("longer", long);
+    let answer = client.send(request, b"").await;
+    let status = within(answer).await.expect("answered").status();
+    assert_eq!(status, 431);
+    // In h2's hands, whole, and never taken.
+    let answer = client.send(post("echo"), b"").await;
+    let answer = within(answer).await.expect("begun");
+    let Http2 {
+        requests,
+        connection,
+    } = client;
+    connection.abort();
+    assert!(connection.await.is_err());
+    drop((requests, answer));
+    let report = serving.drain().await;
+    assert_eq!((report.served, report.abandoned), (0, 1), "{report}");
+}
+
+#[tokio::test]
 async fn what_is_not_quite_http_2_is_a_400() {
     let serving = serve(HttpServer::builder(), echo(&Gated::open())).await;
     let mut client = serving.connect().await;

@@ -37,13 +37,59 @@ async fn a_request_without_exactly_one_host_is_a_400_that_closes_and_never_runs(
         assert_eq!((reply.status, reply.closes()), (400, true), "{hosts}");
         assert_eq!(
             reply.body,
-            r#"{"message":"exactly one host header is needed","status":"Error"}"#
+            r#"{"message":"exactly one host is needed","status":"Error"}"#
         );
         client.closed().await;
     }
     assert_eq!(gated.runs(), 0);
     let report = serving.drain().await;
     assert_eq!((report.served, report.abandoned), (3, 0));
+}
+
+#[tokio::test]
+async fn two_hosts_are_too_many_for_a_client_of_any_age() {
+    let gated = Gated::open();
+    let serving = serve_echo(&gated).await;
+    for head in [
+        "POST /echo HTTP/1.0\r\nhost: a\r\nhost: b\r\n",
+        "POST http://a/echo HTTP/1.1\r\nhost: b\r\n",
+        "POST http://a/echo HTTP/1.0\r\nhost: b\r\n",
+    ] {
+        let mut client = serving.connect().await;
+        client
+            .send(format!("{head}content-length: 2\r\n\r\nhi"))
+            .await;
+        let reply = client.reply().await;
+        assert_eq!((reply.status, reply.closes()), (400, true), "{head}");
+        client.closed().await;
+    }
+    let mut client = serving.connect().await;
+    client
+        .send("POST http://A:80/echo HTTP/1.1\r\nhost: a:80\r\ncontent-length: 2\r\n\r\nhi")
+        .await;
+    assert_eq!(client.reply().await.status, 200);
+    assert_eq!(gated.runs(), 1);
+}
+
+#[tokio::test]
+async fn what_is_behind_a_body_of_two_lengths_is_never_a_request() {
+    for lengths in [
+        "content-length: 6\r\ntransfer-encoding: chunked\r\n",
+        "transfer-encoding: chunked\r\ncontent-length: 6\r\n",
+    ] {
+        let gated = Gated::open();
+        let serving = serve_echo(&gated).await;
+        let mut client = serving.connect().await;
+        client
+            .send(format!(
+                "POST /echo HTTP/1.1\r\nhost: t\r\n{lengths}\r\n0\r\n\r\n\
+                 POST /echo HTTP/1.1\r\nhost: t\r\ncontent-length: 0\r\n\r\n"
+            ))
+            .await;
+        client.reply().await;
+        client.closed().await;
+        assert_eq!(gated.runs(), 1);
+    }
 }
 
 #[tokio::test]

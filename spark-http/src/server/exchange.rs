@@ -255,7 +255,7 @@ impl<E: Entry> Exchange<E> {
         if E::FRAME.is_some() && request.method() == Method::CONNECT {
             return Some(ErrorAnswer::no_tunnel());
         }
-        if request.version() == Version::HTTP_11 && !has_one_host(request.headers()) {
+        if !names_one_host(request) {
             return Some(ErrorAnswer::bad_host());
         }
         None
@@ -468,10 +468,25 @@ fn head_size<B>(request: &Request<B>) -> usize {
     field(0, method) + field(0, authority) + field(0, path) + headers.sum::<usize>()
 }
 
-/// Whether a head says whom it is for, and once. Where heads are read differently on the way,
-/// a second `Host` is how a request passes for another one (RFC 9112 3.2).
-fn has_one_host(headers: &HeaderMap) -> bool {
-    headers.get_all(HOST).iter().count() == 1
+/// Whether a head says whom it is for, and nothing else in another place. Where heads are read
+/// differently on the way, a second host is how a request passes for another one (RFC 9112, 3.2;
+/// RFC 9113, 8.3.1). Clients older than the header need not say it.
+fn names_one_host<B>(request: &Request<B>) -> bool {
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return false;
+    }
+    match (request.uri().authority(), host) {
+        (Some(authority), Some(host)) => {
+            let authority = authority.as_str().as_bytes();
+            authority.eq_ignore_ascii_case(host.as_bytes())
+        }
+        (None, None) => request.version() < Version::HTTP_11,
+        // HTTP/1.1 demands the header, HTTP/2 replaces it.
+        (Some(_), None) => request.version() != Version::HTTP_11,
+        (None, Some(_)) => true,
+    }
 }
 
 /// The length that an answer's head announces.

@@ -7,8 +7,10 @@
 //! 1. A stream is open from the end of its first head, if h2 will look at it (it has not said
 //!    in a GOAWAY that it will not), until either side resets it or our side ends it.
 //! 2. Of the frames that we write, those with `END_STREAM` are the ends of answers.
+//! 3. h2 answers a head that is far too large by itself, with a status and no other field. hyper
+//!    adds a date at the least.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 /// What both directions of a connection have carried.
 #[derive(Debug)]
@@ -17,14 +19,15 @@ pub(super) struct Wire {
     preface_left: usize,
     incoming: Frames,
     outgoing: Frames,
-    open: BTreeSet<u32>,
+    /// With whether the head of the answer was written.
+    open: BTreeMap<u32, bool>,
     /// The newest stream that the client has opened.
     newest: u32,
     /// Streams above this one are not looked at.
     limit: u32,
     /// A head that goes on in another frame.
     is_head_unfinished: bool,
-    /// Answers that were written to their ends.
+    /// Answers that were written to their ends, but for those that h2 made.
     ended: u64,
     /// Frames of answers that were written.
     written: u64,
@@ -48,6 +51,7 @@ struct Frame {
     kind: u8,
     flags: u8,
     stream: u32,
+    length: usize,
     start: [u8; 4],
 }
 
@@ -59,7 +63,7 @@ impl Wire {
             preface_left: PREFACE.len(),
             incoming: Frames::default(),
             outgoing: Frames::default(),
-            open: BTreeSet::new(),
+            open: BTreeMap::new(),
             newest: 0,
             limit: u32::MAX,
             is_head_unfinished: false,
@@ -97,9 +101,14 @@ impl Wire {
             match frame.kind {
                 DATA | HEADERS => {
                     self.written += 1;
-                    if frame.flags & END_STREAM != 0 {
+                    if frame.flags & END_STREAM == 0 {
+                        if let Some(has_begun) = self.open.get_mut(&frame.stream) {
+                            *has_begun = true;
+                        }
+                    } else if self.open.remove(&frame.stream) == Some(true)
+                        || !frame.has_one_field()
+                    {
                         self.ended += 1;
-                        self.open.remove(&frame.stream);
                     }
                 }
                 RST_STREAM => {
@@ -107,7 +116,7 @@ impl Wire {
                 }
                 GOAWAY => {
                     self.limit = u32::from_be_bytes(frame.start) & STREAM;
-                    self.open.retain(|&stream| stream <= self.limit);
+                    self.open.retain(|&stream, _| stream <= self.limit);
                 }
                 _ => {}
             }
@@ -124,7 +133,7 @@ impl Wire {
         self.read == 0 || self.is_head_unfinished || self.incoming.is_mid_control()
     }
 
-    /// How many answers were written to their ends.
+    /// How many of hyper's answers were written to their ends.
     pub(super) fn ended(&self) -> u64 {
         self.ended
     }
@@ -138,7 +147,7 @@ impl Wire {
         // A second head is the trailer of a body.
         if stream > self.newest && stream <= self.limit {
             self.newest = stream;
-            self.open.insert(stream);
+            self.open.insert(stream, false);
         }
     }
 }
@@ -173,6 +182,7 @@ impl Frames {
             kind,
             flags,
             stream: u32::from_be_bytes(stream) & STREAM,
+            length: self.length(),
             start: self.start,
         })
     }
@@ -185,6 +195,22 @@ impl Frames {
     fn length(&self) -> usize {
         let [high, middle, low, ..] = self.header;
         u32::from_be_bytes([0, high, middle, low]) as usize
+    }
+}
+
+// === impl Frame ===
+
+impl Frame {
+    /// Whether this is a head with a status and nothing else, in one of the forms that h2 gives it
+    /// (RFC 7541, 6.1 and 6.2.1).
+    fn has_one_field(&self) -> bool {
+        let [first, second, ..] = self.start;
+        self.kind == HEADERS
+            && match self.length {
+                1 => true,
+                2 => first == INDEXED_LONG,
+                length => first == NEW_STATUS && length == 2 + usize::from(second & !HUFFMAN),
+            }
     }
 }
 
@@ -206,6 +232,12 @@ const GOAWAY: u8 = 7;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
+/// A field of which the index goes on in another byte.
+const INDEXED_LONG: u8 = 0xff;
+/// A status that is none of the usual ones, for the first time.
+const NEW_STATUS: u8 = 0x48;
+/// Above the length of a text.
+const HUFFMAN: u8 = 0x80;
 
 #[cfg(test)]
 mod tests {
@@ -261,6 +293,27 @@ mod tests {
         assert!(wire.is_open());
         wire.wrote(&frame(RST_STREAM, 0, 3, &[0; 4]));
         assert_eq!((wire.is_open(), wire.ended()), (false, 0));
+    }
+
+    #[test]
+    fn answers_of_one_field_are_h2s_own_and_trailers_are_not() {
+        let ends = END_HEADERS | END_STREAM;
+        for own in [&b"\x48\x82\x68\x5f"[..], b"\x48\x03431", b"\xbe", b"\xff\x01"] {
+            let mut wire = begun();
+            wire.read(&frame(HEADERS, ends, 1, b"head"));
+            wire.wrote(&frame(HEADERS, ends, 1, own));
+            assert_eq!((wire.is_open(), wire.ended()), (false, 0), "{own:x?}");
+
+            wire.read(&frame(HEADERS, ends, 3, b"head"));
+            wire.wrote(&frame(HEADERS, END_HEADERS, 3, b"\x88\xbe"));
+            wire.wrote(&frame(HEADERS, ends, 3, own));
+            assert_eq!((wire.is_open(), wire.ended()), (false, 1), "{own:x?}");
+
+            let more = [own, b"\xbf"].concat();
+            wire.read(&frame(HEADERS, ends, 5, b"head"));
+            wire.wrote(&frame(HEADERS, ends, 5, &more));
+            assert_eq!((wire.is_open(), wire.ended()), (false, 2), "{more:x?}");
+        }
     }
 
     #[test]
