@@ -7,9 +7,13 @@ use http::{HeaderMap, request::Parts};
 use crate::{ConfigError, ErrorAnswer, Route};
 
 mod api_keys;
+#[cfg(feature = "tls")]
+mod client_names;
 mod secret;
 
 pub use api_keys::ApiKeys;
+#[cfg(feature = "tls")]
+pub use client_names::ClientNames;
 pub(crate) use secret::{Secret, conceal};
 
 /// Finds out who sends a request, from its head.

@@ -56,7 +56,10 @@ pub use crate::{
 };
 
 #[cfg(feature = "tls")]
-pub use crate::tls::{ClientCa, ClientCertificate, Pem, TlsConfig, TlsConfigBuilder, TlsError};
+pub use crate::{
+    auth::ClientNames,
+    tls::{ClientCa, ClientCertificate, Pem, TlsConfig, TlsConfigBuilder, TlsError},
+};
 
 #[cfg(feature = "openapi")]
 pub use crate::openapi::Operation;

@@ -119,9 +119,7 @@ async fn idle_and_half_spoken_connections_do_not_hold_a_drain_up() {
 async fn what_waits_in_the_backlog_is_answered_rather_than_reset() {
     let server = HttpServer::bind("127.0.0.1:0").await.expect("a free port");
     let address = server.local_addr().as_socket_addr().expect("TCP");
-    let mut client = TcpStream::connect(address)
-        .await
-        .expect("queued");
+    let mut client = TcpStream::connect(address).await.expect("queued");
     client.write_all(EMPTY_POST).await.expect("sent");
     // Never served: told to stop before it begins.
     server.handle().drain();
@@ -269,9 +267,7 @@ async fn dropping_the_server_closes_its_connections_and_its_port() {
     let server = HttpServer::bind("127.0.0.1:0").await.expect("a free port");
     let address = server.local_addr().as_socket_addr().expect("TCP");
     let mut serving = Box::pin(server.serve(echo(&Gated::open())));
-    let mut client = TcpStream::connect(address)
-        .await
-        .expect("accepted");
+    let mut client = TcpStream::connect(address).await.expect("accepted");
     client.write_all(EMPTY_POST).await.expect("sent");
     let mut first = [0];
     within(async {

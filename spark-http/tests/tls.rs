@@ -5,11 +5,11 @@
 
 use std::{error::Error as _, fmt::Debug, time::Duration};
 
-use rcgen::{KeyPair, SanType};
+use rcgen::{ExtendedKeyUsagePurpose, KeyPair, SanType, date_time_ymd};
 use rustls::crypto::CryptoProvider;
 use spark_http::{
-    BindError, Body, ClientCa, Endpoint, HttpServer, Ingress, Pem, TlsConfig, TlsConfigBuilder,
-    TlsError,
+    BindError, Body, ClientCa, ClientNames, ConfigError, Endpoint, HttpServer, Ingress, Pem, Route,
+    TlsConfig, TlsConfigBuilder, TlsError,
 };
 use tokio::io::AsyncReadExt as _;
 use tokio_rustls::TlsConnector;
@@ -338,6 +338,114 @@ async fn a_client_without_a_certificate_of_the_ca_is_not_let_in() {
     let answer = ask(&serving, &servers.trusting(Some(&known), &[])).await;
     assert_eq!(answer, (200, "a.example spiffe://a known".to_owned()));
     assert_eq!(serving.drain().await.served, 1);
+}
+
+#[tokio::test]
+async fn a_certificate_must_be_valid_today_and_for_clients() {
+    let authority = Authority::new();
+    let ca = ClientCa::new(Pem::content(authority.pem()));
+    let config = config(&authority.server()).client_ca(ca).build();
+    let serving = serve(&config.expect("valid")).await;
+    let past = authority.client_with("x", vec![], |params| {
+        params.not_after = date_time_ymd(2020, 1, 1);
+    });
+    let future = authority.client_with("x", vec![], |params| {
+        params.not_before = date_time_ymd(2500, 1, 1);
+    });
+    let server = authority.client_with("x", vec![], |params| {
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    });
+    for leaf in [&past, &future, &server] {
+        assert!(!is_let_in(&serving, &authority.trusting(Some(leaf), &[])).await);
+    }
+    let valid = authority.client("x", vec![]);
+    assert!(is_let_in(&serving, &authority.trusting(Some(&valid), &[])).await);
+    assert_eq!(serving.drain().await.served, 1);
+}
+
+#[tokio::test]
+async fn a_client_shows_its_whole_chain() {
+    let authority = Authority::new();
+    let ca = ClientCa::new(Pem::content(authority.pem())).allow_name("leaf");
+    let config = config(&authority.server()).client_ca(ca).build();
+    let serving = serve(&config.expect("valid")).await;
+    let mut leaf = authority.authority().client("leaf", vec![]);
+    let answer = ask(&serving, &authority.trusting(Some(&leaf), &[])).await;
+    assert_eq!(answer, (200, "leaf".to_owned()));
+    // The name of an authority between is nobody's.
+    let other = authority.authority().client("other", vec![]);
+    let answer = ask(&serving, &authority.trusting(Some(&other), &[])).await;
+    assert_eq!(answer.0, 403);
+    leaf.between.clear();
+    assert!(!is_let_in(&serving, &authority.trusting(Some(&leaf), &[])).await);
+}
+
+/// Answers with whom it takes the client for.
+fn who(names: ClientNames) -> Ingress {
+    let who = Route::handler_fn(|context, _| async move {
+        let identity = context.identity().expect("authenticated");
+        identity.name().to_owned()
+    });
+    let owners = Route::handler_fn(|_, _| async { "owner" });
+    let builder = Ingress::builder().authenticate(names).route("names", who);
+    let builder = builder.route("own", owners.allow(|who| who.name() == "owner"));
+    builder.build().expect("valid")
+}
+
+#[tokio::test]
+async fn names_in_certificates_become_identities() {
+    let authority = Authority::new();
+    let names = ClientNames::new([
+        ("spiffe://b/c", "service"),
+        ("A.Example", "host"),
+        ("d@e.example", "owner"),
+        ("common", "host"),
+    ]);
+    let ca = ClientCa::new(Pem::content(authority.pem()));
+    let config = config(&authority.server()).client_ca(ca).build();
+    let builder = HttpServer::builder().endpoint("127.0.0.1:0");
+    let server = builder.bind(Endpoint::tls("127.0.0.1:0", config.expect("valid")));
+    let server = server.await.expect("two free ports");
+    let tls = server.local_addrs()[1].as_socket_addr().expect("TCP");
+    let mut serving = Serving::start(server, who(names.expect("valid")));
+    let mut plain = serving.connect().await;
+    plain.post("names", "").await;
+    let refused = plain.reply().await;
+    assert_eq!(refused.status, 401, "{}", refused.body);
+
+    serving.address = tls;
+    let identity = async |common: &str, alternatives| {
+        let client = authority.client(common, alternatives);
+        ask(&serving, &authority.trusting(Some(&client), &[])).await
+    };
+    let known = |name: &str| (200, name.to_owned());
+    assert_eq!(identity("x", vec![dns("a.example")]).await, known("host"));
+    assert_eq!(identity("common", vec![]).await, known("host"));
+    assert_eq!(
+        identity("x", vec![email("d@e.example")]).await,
+        known("owner")
+    );
+    let both = vec![email("d@e.example"), uri("spiffe://b/c")];
+    assert_eq!(identity("x", both).await, known("service"), "given first");
+    for stranger in ["", "Common", "common\0", "\0common", "common "] {
+        assert_eq!(identity(stranger, vec![]).await.0, 403, "{stranger:?}");
+    }
+
+    let owner = authority.client("x", vec![email("d@e.example")]);
+    for (client, status) in [(owner, 200), (authority.client("common", vec![]), 403)] {
+        let connector = authority.trusting(Some(&client), &[]);
+        let mut client = connect(&serving, &connector).await.expect("shaken hands");
+        client.post("own", "").await;
+        assert_eq!(client.reply().await.status, status);
+    }
+}
+
+#[test]
+fn names_that_no_certificate_or_two_identities_have_are_an_error() {
+    for names in [[("", "a"), ("b", "b")], [("b", "a"), ("b", "b")]] {
+        let error = ClientNames::new(names).expect_err("cannot work");
+        assert!(matches!(error, ConfigError::InvalidCredential { .. }));
+    }
 }
 
 #[tokio::test]

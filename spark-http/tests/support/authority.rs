@@ -19,12 +19,15 @@ use crate::wire::{Client, Serving, within};
 pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: rcgen::Certificate,
+    is_root: bool,
 }
 
 /// A certificate and its key.
 pub(crate) struct Leaf {
     pub(crate) certificate: rcgen::Certificate,
     pub(crate) key: KeyPair,
+    /// Those between it and the root.
+    pub(crate) between: Vec<CertificateDer<'static>>,
 }
 
 impl Authority {
@@ -34,6 +37,7 @@ impl Authority {
         Self {
             issuer: Issuer::new(params, key),
             certificate,
+            is_root: true,
         }
     }
 
@@ -44,6 +48,7 @@ impl Authority {
         Self {
             issuer: Issuer::new(params, key),
             certificate,
+            is_root: false,
         }
     }
 
@@ -70,17 +75,33 @@ impl Authority {
 
     /// A client that is called all of this.
     pub(crate) fn client(&self, common: &str, alternatives: Vec<SanType>) -> Leaf {
+        self.client_with(common, alternatives, |_| {})
+    }
+
+    /// As [`client`](Self::client), but for what `change` does.
+    pub(crate) fn client_with(
+        &self,
+        common: &str,
+        alternatives: Vec<SanType>,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Leaf {
         let mut params = CertificateParams::default();
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, common);
         params.subject_alt_names = alternatives;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        change(&mut params);
         self.leaf(&params, KeyPair::generate().expect("a key"))
     }
 
     fn leaf(&self, params: &CertificateParams, key: KeyPair) -> Leaf {
         let certificate = params.signed_by(&key, &self.issuer).expect("signed");
-        Leaf { certificate, key }
+        let between = (!self.is_root).then(|| self.certificate.der().clone());
+        Leaf {
+            certificate,
+            key,
+            between: between.into_iter().collect(),
+        }
     }
 
     /// A client that trusts this authority, and shows `leaf` if it is asked.
@@ -94,9 +115,13 @@ impl Authority {
             .expect("versions")
             .with_root_certificates(roots);
         let mut config = match leaf {
-            Some(leaf) => builder
-                .with_client_auth_cert(vec![leaf.der()], leaf.key_der())
-                .expect("a pair"),
+            Some(leaf) => {
+                let mut chain = vec![leaf.der()];
+                chain.extend(leaf.between.iter().cloned());
+                builder
+                    .with_client_auth_cert(chain, leaf.key_der())
+                    .expect("a pair")
+            }
             None => builder.with_no_client_auth(),
         };
         config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();

@@ -298,7 +298,12 @@ mod tests {
     #[test]
     fn answers_of_one_field_are_h2s_own_and_trailers_are_not() {
         let ends = END_HEADERS | END_STREAM;
-        for own in [&b"\x48\x82\x68\x5f"[..], b"\x48\x03431", b"\xbe", b"\xff\x01"] {
+        for own in [
+            &b"\x48\x82\x68\x5f"[..],
+            b"\x48\x03431",
+            b"\xbe",
+            b"\xff\x01",
+        ] {
             let mut wire = begun();
             wire.read(&frame(HEADERS, ends, 1, b"head"));
             wire.wrote(&frame(HEADERS, ends, 1, own));
