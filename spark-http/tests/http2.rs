@@ -470,6 +470,30 @@ async fn a_stream_whose_client_takes_nothing_is_reset_and_the_others_go_on() {
 }
 
 #[tokio::test]
+async fn a_stream_whose_client_takes_little_at_a_time_is_not_reset() {
+    // The clock stands still unless it is moved, as long as there is a task that blocks.
+    let (_still, held) = std::sync::mpsc::channel::<()>();
+    tokio::task::spawn_blocking(move || held.recv());
+    tokio::time::pause();
+    let timeout = Duration::from_secs(10);
+    let builder = HttpServer::builder().write_timeout(timeout);
+    let serving = serve(builder, echo(&Gated::open())).await;
+    let mut small = Builder::new();
+    small.initial_window_size(100);
+    let mut client = Http2::with(&small, &serving).await;
+    let answer = client.send(post("large"), b"").await;
+    let mut taken = within(answer).await.expect("begun").into_body();
+    // Less in all than what hyper was given at first.
+    for _ in 0..10 {
+        let data = within(taken.data()).await.expect("not its end");
+        let length = data.expect("not reset").len();
+        tokio::time::advance(timeout / 2).await;
+        let flow = taken.flow_control();
+        flow.release_capacity(length).expect("taken");
+    }
+}
+
+#[tokio::test]
 async fn the_end_of_an_answer_that_is_never_taken_does_not_hold_a_drain_up() {
     let builder = HttpServer::builder().write_timeout(Duration::from_millis(100));
     let serving = serve(builder, echo(&Gated::open())).await;

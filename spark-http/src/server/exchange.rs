@@ -12,7 +12,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http::{
     Extensions, HeaderMap, HeaderValue, Method, Request, Response, Version,
     header::{CONNECTION, CONTENT_LENGTH, HOST},
@@ -90,14 +90,30 @@ pub(super) trait Entry: Send + 'static {
     /// The answer agrees to it.
     fn switches(&self);
 
+    /// Learns what of an answer goes out.
+    type Progress: Progress;
+
     /// hyper was given a part of the answer, and comes back for more once the client has room.
     fn given(&self) {}
 
     /// hyper came back.
     fn taken(&self) {}
 
+    fn progress(&self) -> Self::Progress;
+
     /// The answer is in hyper's hands, whole, or will never be.
     fn end(&self, answered: bool);
+}
+
+/// Who learns that bytes of an answer were written.
+pub(super) trait Progress: Send + 'static {
+    fn wrote(&self);
+}
+
+/// A part of an answer in hyper's hands.
+pub(super) struct Part<P> {
+    data: Bytes,
+    progress: P,
 }
 
 pin_project! {
@@ -366,13 +382,13 @@ where
     B: http_body::Body<Data = Bytes>,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    type Data = Bytes;
+    type Data = Part<E::Progress>;
     type Error = Box<dyn Error + Send + Sync>;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let mut this = self.project();
         let entry = &this.exchange.entry;
         entry.taken();
@@ -404,7 +420,13 @@ where
         if ended {
             this.exchange.answered = true;
         }
-        frame
+        let entry = &this.exchange.entry;
+        frame.map_ok(|frame| {
+            frame.map_data(|data| Part {
+                data,
+                progress: entry.progress(),
+            })
+        })
     }
 
     fn is_end_stream(&self) -> bool {
@@ -420,6 +442,27 @@ where
         }
         hint
     }
+}
+
+// === impl Part ===
+
+impl<P: Progress> Buf for Part<P> {
+    fn remaining(&self) -> usize {
+        self.data.len()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        &self.data
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.data.advance(count);
+        self.progress.wrote();
+    }
+}
+
+impl Progress for () {
+    fn wrote(&self) {}
 }
 
 // === impl Either ===

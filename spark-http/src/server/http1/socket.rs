@@ -208,6 +208,11 @@ impl<T: Transport> Ledger for Arc<Mutex<Tap<T>>> {
 }
 
 impl<T: Transport> Entry for Arc<Mutex<Tap<T>>> {
+    /// Seen on the wire.
+    type Progress = ();
+
+    fn progress(&self) {}
+
     fn unread(&self) -> Arc<AtomicBool> {
         Arc::clone(&lock(self).unread)
     }

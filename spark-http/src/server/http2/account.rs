@@ -243,6 +243,11 @@ impl Ledger for Book {
 
 impl Entry for Stream {
     const FRAME: Option<usize> = Some(FRAME);
+    type Progress = Arc<Pace>;
+
+    fn progress(&self) -> Arc<Pace> {
+        Arc::clone(&self.pace)
+    }
 
     fn unread(&self) -> Arc<AtomicBool> {
         // h2 tells the client itself that it need not go on.

@@ -15,7 +15,7 @@ use tokio::{
 };
 use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
-use crate::due;
+use crate::{due, server::exchange::Progress};
 
 /// Runs the streams of one connection.
 #[derive(Clone)]
@@ -43,7 +43,7 @@ pub(super) struct Pace(Mutex<Waiting>);
 enum Waiting {
     #[default]
     No,
-    /// For room for what hyper was given.
+    /// For room for what hyper was given, since then or since a part of it last went out.
     ForClient {
         since: Instant,
     },
@@ -162,6 +162,12 @@ impl Pace {
         *self.lock() = Waiting::No;
     }
 
+    fn wrote_at(&self, now: Instant) {
+        if let Waiting::ForClient { since } = &mut *self.lock() {
+            *since = now;
+        }
+    }
+
     pub(super) fn is_given_up(&self) -> bool {
         matches!(*self.lock(), Waiting::GivenUp)
     }
@@ -179,5 +185,11 @@ impl Pace {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Progress for Arc<Pace> {
+    fn wrote(&self) {
+        self.wrote_at(Instant::now());
     }
 }
