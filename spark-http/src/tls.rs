@@ -5,7 +5,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
 use rustls::{
@@ -62,6 +62,9 @@ pub struct TlsConfigBuilder {
 struct Shared {
     settings: TlsConfigBuilder,
     loaded: RwLock<Arc<Loaded>>,
+    /// Held from the first file read to the exchange, or of two reloads the one that read first
+    /// could have the last word.
+    reloading: Mutex<()>,
 }
 
 /// What new connections use: all of one load, so that a key never meets the certificate of
@@ -93,6 +96,8 @@ impl TlsConfig {
     ///
     /// As [`TlsConfigBuilder::build`]; everything then stays as it was.
     pub fn reload(&self) -> Result<(), TlsError> {
+        let reloading = self.shared.reloading.lock();
+        let _reloading = reloading.unwrap_or_else(PoisonError::into_inner);
         let loaded = Arc::new(self.shared.settings.load()?);
         let current = self.shared.loaded.write();
         *current.unwrap_or_else(PoisonError::into_inner) = loaded;
@@ -147,6 +152,7 @@ impl TlsConfigBuilder {
             shared: Arc::new(Shared {
                 settings: self,
                 loaded: RwLock::new(Arc::new(loaded)),
+                reloading: Mutex::new(()),
             }),
         })
     }

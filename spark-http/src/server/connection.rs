@@ -19,7 +19,7 @@ use super::{http2, refusal};
 use crate::Body;
 #[cfg(feature = "http2")]
 use crate::ErrorAnswer;
-#[cfg(any(feature = "http2", feature = "tls"))]
+#[cfg(feature = "tls")]
 use crate::due;
 #[cfg(feature = "tls")]
 use {
@@ -58,8 +58,8 @@ pub(super) async fn serve_plain<T, S, B>(
 {
     #[cfg(feature = "http2")]
     {
-        let deadline = due::after(accepted, common.settings.head_timeout);
-        match http2::listen(transport, deadline, &common.close_idle).await {
+        let head_timeout = common.settings.head_timeout;
+        match http2::listen(transport, accepted, head_timeout, &common.close_idle).await {
             http2::Spoken::Http1(transport, since) => {
                 let timeline = Timeline::new(accepted, since);
                 http1::serve(transport, peer, timeline, common).await;

@@ -4,6 +4,7 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use tokio::{
@@ -13,7 +14,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::wire::PREFACE;
-use crate::server::transport::Transport;
+use crate::{due, server::transport::Transport};
 
 /// A transport of which the first bytes were read already, to be read again.
 pub(in crate::server) struct Rewound<T> {
@@ -42,13 +43,14 @@ pub(in crate::server) enum Spoken<T> {
 /// Dropping the future cuts the connection.
 pub(in crate::server) async fn listen<T: Transport>(
     mut transport: T,
-    deadline: Instant,
+    accepted: Instant,
+    head_timeout: Duration,
     close_idle: &CancellationToken,
 ) -> Spoken<T> {
     let mut first = [0; PREFACE.len()];
     let mut to = 0;
     let mut since = None;
-    let mut late = std::pin::pin!(sleep_until(deadline));
+    let mut late = std::pin::pin!(sleep_until(due::after(accepted, head_timeout)));
     while to < PREFACE.len() && first[..to] == PREFACE[..to] {
         tokio::select! {
             // Biased, so that a request that has arrived is seen before anything is closed.
@@ -58,7 +60,11 @@ pub(in crate::server) async fn listen<T: Transport>(
                 Ok(0) | Err(_) => break,
                 Ok(length) => {
                     to += length;
-                    since.get_or_insert_with(Instant::now);
+                    if since.is_none() {
+                        let now = Instant::now();
+                        since = Some(now);
+                        late.as_mut().reset(due::after(now, head_timeout));
+                    }
                 }
             },
             () = &mut late => return if to == 0 {
@@ -136,5 +142,51 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Rewound<T> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.transport).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncWriteExt as _, DuplexStream, duplex},
+        time::sleep,
+    };
+
+    use super::*;
+
+    impl Transport for DuplexStream {}
+
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    async fn heard(server: DuplexStream) -> Spoken<DuplexStream> {
+        listen(server, Instant::now(), LIMIT, &CancellationToken::new()).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_has_its_time_from_its_first_byte() {
+        let (mut client, server) = duplex(64);
+        let speaks = async {
+            sleep(LIMIT * 9 / 10).await;
+            client.write_all(b"P").await.expect("heard");
+            sleep(LIMIT * 9 / 10).await;
+            client.write_all(b"OST").await.expect("heard");
+            client
+        };
+        let (spoken, _client) = tokio::join!(heard(server), speaks);
+        assert!(matches!(spoken, Spoken::Http1(..)));
+
+        let (mut client, server) = duplex(64);
+        client.write_all(b"P").await.expect("heard");
+        let begun = Instant::now();
+        assert!(matches!(heard(server).await, Spoken::Unfinished(_)));
+        assert_eq!(begun.elapsed().as_secs(), LIMIT.as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_says_nothing_is_waited_for_no_longer() {
+        let (_client, server) = duplex(64);
+        let begun = Instant::now();
+        assert!(matches!(heard(server).await, Spoken::Nothing));
+        assert_eq!(begun.elapsed().as_secs(), LIMIT.as_secs());
     }
 }
