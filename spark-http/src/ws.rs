@@ -31,6 +31,7 @@ mod codec;
 mod handshake;
 mod heartbeat;
 mod message;
+mod metered;
 mod session;
 
 pub use codec::{WsAnswer, WsCall, WsCodec, WsId, WsJson, WsRefusal, WsText};
@@ -43,16 +44,16 @@ use session::{Call, Close, Conversation, Events, Settings, Step};
 /// and answers, and a topic's events if [asked for](Self::events), come back.
 ///
 /// **Backpressure.** At most [`calls_max`](Self::calls_max) messages of a socket are under way, those
-/// that wait for room in the mailbox included. At the bound nothing is read from it, so its client's
-/// sending stalls. What is under way when the client leaves is dropped as any request of a client that
+/// that wait for room in the mailbox included. At the bound one more is read and waits, and then none, so
+/// its client's sending stalls. What is under way when the client leaves is dropped as any request of a client that
 /// left. Messages reach the mailbox in the order sent.
 ///
 /// **Slow clients.** While a client does not read, its events wait in its backlog, whose policy decides
 /// (a subscription that is [too slow](Backlog::disconnect) closes the socket with 1013), and
 /// after the [write timeout](Self::write_timeout) it is cut.
 ///
-/// **Silent clients.** A ping goes out every 10 s; a client from which nothing has come since two of
-/// them is cut at the next.
+/// **Silent clients.** A ping goes out every 10 s; a client from which not a byte has come since two of
+/// them is cut at the next, unless more of it waits to be read.
 ///
 /// **Deadlines.** Each message has the route's handler timeout for itself.
 ///
@@ -225,13 +226,14 @@ where
     /// Closes at larger messages, in bytes (1009). Default: 1 MiB.
     ///
     /// A message is held in memory whole, so this times [`clients_max`](Self::clients_max) is what
-    /// clients can make the process hold, beside what is under way.
+    /// clients can make the process hold with messages that are not complete, and once more with those
+    /// that wait because as much as may be is under way.
     pub fn message_limit(mut self, bytes: usize) -> Self {
         self.settings.message_limit = bytes;
         self
     }
 
-    /// Reads no further while so many messages of a client are under way. Default: 16, and 1 for
+    /// Begins no further one while so many messages of a client are under way. Default: 16, and 1 for
     /// a codec that is [not correlated](WsCodec::is_correlated), which is all that such a one can have.
     ///
     /// A larger value lets one client take more of the mailbox.
@@ -242,7 +244,7 @@ where
         self
     }
 
-    /// Cuts a client that does not take what is sent for so long. Default: 30 s.
+    /// Cuts a client that takes nothing of what is sent for so long. Default: 30 s.
     ///
     /// The server's own [write timeout](crate::HttpServerBuilder::write_timeout) holds as well.
     pub fn write_timeout(mut self, timeout: Duration) -> Self {

@@ -3,11 +3,14 @@
 //! One task polls it all: what is read, the calls that are under way, events, pings, and what is
 //! written. Invariants:
 //!
-//! 1. No more than `calls_max` messages are under way: read, and not yet answered into the
-//!    write buffer. At the bound nothing is read, so the client's sending stalls.
+//! 1. No more than `calls_max` messages are under way: begun, and not yet answered into the
+//!    write buffer. At the bound one more is read, so that a client that leaves or falls silent
+//!    is noticed; then nothing is, so the client's sending stalls.
 //! 2. Messages are given to the write buffer only once it has been flushed, a few at a time. While
 //!    the client takes nothing, calls go on, and events wait in their subscription.
-//! 3. No user code runs after a panic of it.
+//! 3. A pong that cannot go out is memory that the client makes us hold, so after a few nothing is
+//!    read until they have.
+//! 4. No user code runs after a panic of it.
 
 use std::{
     collections::VecDeque,
@@ -36,6 +39,7 @@ use tokio_tungstenite::{
 use super::{
     WsMessage,
     heartbeat::{Beat, Heartbeat},
+    metered::Metered,
 };
 use crate::{due, panic};
 
@@ -80,18 +84,25 @@ pub(super) struct Settings {
 
 /// A session under way.
 struct Session<T> {
-    wire: WebSocketStream<T>,
+    wire: WebSocketStream<Metered<T>>,
     settings: Settings,
     conversation: Box<dyn Conversation>,
     calls: FuturesUnordered<Call>,
     answers: VecDeque<WsMessage>,
+    /// Read while as many were under way as may be.
+    ahead: Option<WsMessage>,
+    /// Pings that were read since everything was written out.
+    pings: usize,
     events: Option<Events>,
     draining: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     /// How many more events may go out before the socket is closed.
     last_events: Option<usize>,
     heartbeat: Heartbeat,
-    /// Since when the client has not taken what was written.
+    /// Since when the client has taken nothing of what waits to be written.
     stalled_since: Option<Instant>,
+    /// What the transport had counted when it was last looked at.
+    read: u64,
+    written: u64,
     alarm: Pin<Box<Sleep>>,
 }
 
@@ -123,6 +134,7 @@ pub(super) async fn run<T>(
         .read_buffer_size(READ_BUFFER)
         .max_message_size(Some(settings.message_limit))
         .max_frame_size(Some(settings.message_limit));
+    let io = Metered::new(io);
     let wire = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
     let now = Instant::now();
     let heartbeat = Heartbeat::new(now, settings.ping_every, settings.pings_missed_max);
@@ -134,10 +146,14 @@ pub(super) async fn run<T>(
         conversation,
         calls: FuturesUnordered::new(),
         answers: VecDeque::new(),
+        ahead: None,
+        pings: 0,
         events,
         draining: Some(draining),
         last_events: None,
         stalled_since: None,
+        read: 0,
+        written: 0,
     };
     let end = poll_fn(|cx| {
         // Unwind safe: what has panicked is given up, and not polled again.
@@ -175,10 +191,15 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Session<T> {
             let is_flushed = match Pin::new(&mut self.wire).poll_flush(cx) {
                 Poll::Ready(Ok(())) => {
                     self.stalled_since = None;
+                    self.pings = 0;
                     true
                 }
                 Poll::Ready(Err(_)) => return Poll::Ready(End::Gone),
                 Poll::Pending => {
+                    let written = self.wire.get_ref().written();
+                    if std::mem::replace(&mut self.written, written) != written {
+                        self.stalled_since = None;
+                    }
                     self.stalled_since.get_or_insert(now);
                     false
                 }
@@ -206,13 +227,25 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Session<T> {
                     return Poll::Ready(End::Close(Close::going_away()));
                 }
             }
-            if self.is_listening()
-                && let Poll::Ready(read) = Pin::new(&mut self.wire).poll_next(cx)
+            if self.has_room()
+                && let Some(message) = self.ahead.take()
             {
                 has_moved = true;
-                self.heartbeat.heard();
-                if let Err(end) = self.read(read) {
+                if let Err(end) = self.begin(message) {
                     return Poll::Ready(end);
+                }
+            }
+            if self.is_listening() {
+                let read = Pin::new(&mut self.wire).poll_next(cx);
+                let bytes = self.wire.get_ref().read();
+                if std::mem::replace(&mut self.read, bytes) != bytes {
+                    self.heartbeat.heard();
+                }
+                if let Poll::Ready(read) = read {
+                    has_moved = true;
+                    if let Err(end) = self.read(read) {
+                        return Poll::Ready(end);
+                    }
                 }
             }
             match self.poll_alarm(cx, now) {
@@ -228,6 +261,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Session<T> {
 
     /// Whether what the client says is wanted now.
     fn is_listening(&self) -> bool {
+        self.last_events.is_none() && self.ahead.is_none() && self.pings < PINGS_AT_ONCE
+    }
+
+    /// Whether one more message may be under way.
+    fn has_room(&self) -> bool {
         self.last_events.is_none()
             && self.calls.len() + self.answers.len() < self.settings.calls_max
     }
@@ -240,9 +278,17 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Session<T> {
             Some(Ok(wire)) => wire,
             Some(Err(error)) => return Err(End::of(&error)),
         };
-        let Some(message) = WsMessage::from_wire(wire) else {
-            return Ok(());
-        };
+        self.pings += usize::from(wire.is_ping());
+        match WsMessage::from_wire(wire) {
+            Some(message) if self.has_room() => self.begin(message),
+            message => {
+                self.ahead = message;
+                Ok(())
+            }
+        }
+    }
+
+    fn begin(&mut self, message: WsMessage) -> Result<(), End> {
         match self.conversation.begin(message) {
             Step::Call(call) => self.calls.push(call),
             Step::Answer(answer) => self.answers.push_back(answer),
@@ -427,6 +473,9 @@ const FRAME_BYTES: usize = 10;
 
 /// As much as a backlog usually has, and little enough to be sent while a server stops.
 const LAST_EVENTS: usize = 256;
+
+/// Pings answered before the answers must have gone out: more than anybody has under way.
+const PINGS_AT_ONCE: usize = 32;
 
 /// What fits into a control frame beside the code.
 const REASON_BYTES_MAX: usize = 123;

@@ -228,6 +228,88 @@ async fn a_close_of_the_clients_is_answered_and_what_is_under_way_is_dropped() {
     assert_eq!(Arc::strong_count(&talk.gate), 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_client_that_leaves_is_noticed_while_as_much_is_under_way_as_may_be() {
+    let mut talk = talk(1024, settings(), None).await;
+    for text in ["1", "2"] {
+        talk.say(text).await;
+    }
+    let _ = talk.begun.acquire_many(2).await.expect("open");
+    let start = Instant::now();
+    drop(talk.client);
+    talk.session.await.expect("no panic");
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    assert_eq!(Arc::strong_count(&talk.gate), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_answers_no_ping_is_cut_while_as_much_is_under_way_as_may_be() {
+    let mut talk = talk(1024, settings(), None).await;
+    let start = Instant::now();
+    for text in ["1", "2"] {
+        talk.say(text).await;
+    }
+    talk.session.await.expect("no panic");
+    assert_eq!(start.elapsed(), 30 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_pings_and_takes_no_pong_is_not_read_any_further() {
+    let mut talk = talk(256, settings(), None).await;
+    let ping = [&[0x89, 0x80 | 125, 0, 0, 0, 0][..], &[b'x'; 125]].concat();
+    let socket = talk.client.get_mut();
+    let mut accepted = 0;
+    let flood = async {
+        while accepted < 1_000 {
+            socket.write_all(&ping).await.expect("open");
+            accepted += 1;
+        }
+    };
+    let flooded = tokio::time::timeout(SECOND, flood).await;
+    assert!(flooded.is_err() && accepted < 200, "{accepted} pings were read");
+    let start = Instant::now();
+    talk.session.await.expect("no panic");
+    assert_eq!(start.elapsed(), 29 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_is_slow_to_send_a_message_is_not_silent() {
+    let mut talk = talk(4096, settings(), None).await;
+    talk.gate.add_permits(1);
+    let socket = talk.client.get_mut();
+    let head = [0x81, 0xfe, 0, 200, 0, 0, 0, 0];
+    for byte in head.into_iter().chain([b'x'; 200]) {
+        socket.write_all(&[byte]).await.expect("open");
+        tokio::time::sleep(SECOND).await;
+    }
+    let answer = loop {
+        match talk.client.next().await {
+            Some(Ok(Wire::Text(text))) => break text,
+            Some(Ok(Wire::Ping(_))) => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(answer.len(), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_is_slow_to_take_a_message_is_not_stalled() {
+    let mut settings = settings();
+    settings.ping_every = Duration::MAX;
+    let event = stream::iter([Ok(WsMessage::text("x".repeat(4096)))]);
+    let events = event.chain(stream::pending());
+    let mut talk = talk(64, settings, Some(Box::pin(events))).await;
+    let socket = talk.client.get_mut();
+    let mut taken = Vec::new();
+    while taken.len() < 4096 {
+        tokio::time::sleep(SECOND).await;
+        let mut some = [0; 32];
+        let read = socket.read(&mut some).await.expect("open");
+        assert_ne!(read, 0, "cut after {} bytes", taken.len());
+        taken.extend_from_slice(&some[..read]);
+    }
+}
+
 #[test]
 fn a_reason_is_cut_between_characters_where_it_no_longer_fits() {
     let close = Close::malformed(&"é".repeat(100));
