@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_core::Stream;
-use http::{HeaderValue, Method};
+use http::{HeaderValue, Method, Version};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use spark_channel::{
@@ -298,12 +298,18 @@ where
     E: ModuleError + From<SparkChannelError> + Send + 'static,
 {
     fn call(self: Arc<Self>, mut context: Context, body: Bytes) -> Running {
+        // HTTP/1.0 has no other protocols, whatever its headers say.
+        let is_asked =
+            context.version() == Version::HTTP_11 && handshake::is_asked(context.headers());
         if let Some(route) = &self.otherwise
-            && !handshake::is_asked(context.headers())
+            && !is_asked
         {
             return route.call_whole(context, body);
         }
         Box::pin(async move {
+            if !is_asked {
+                return Err(ErrorAnswer::upgrade_required());
+            }
             let headers = context.headers();
             let answer = handshake::accept(headers, &self.origins, &self.subprotocols)?;
             let client = Arc::clone(&self.clients).try_acquire_owned();

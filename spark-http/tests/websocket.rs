@@ -127,17 +127,21 @@ async fn hear(socket: &mut Socket) -> Value {
 
 /// Code and reason of the close that comes next.
 async fn closed(socket: &mut Socket) -> (u16, String) {
-    loop {
-        match within(socket.next()).await {
-            Some(Ok(Message::Close(Some(frame)))) => {
-                // Answers it, and sees that the server closes.
-                while within(socket.next()).await.is_some() {}
-                return (frame.code.into(), frame.reason.to_string());
+    // As a whole: pings come for ever.
+    within(async {
+        loop {
+            match socket.next().await {
+                Some(Ok(Message::Close(Some(frame)))) => {
+                    // Answers it, and sees that the server closes.
+                    while socket.next().await.is_some() {}
+                    return (frame.code.into(), frame.reason.to_string());
+                }
+                Some(Ok(Message::Ping(_) | Message::Text(_))) => {}
+                other => panic!("{other:?}"),
             }
-            Some(Ok(Message::Ping(_) | Message::Text(_))) => {}
-            other => panic!("{other:?}"),
         }
-    }
+    })
+    .await
 }
 
 #[tokio::test]
@@ -255,6 +259,36 @@ async fn read_raw(stream: &mut TcpStream) -> Vec<u8> {
     let mut read = Vec::new();
     let _ = within(stream.read_to_end(&mut read)).await;
     read
+}
+
+#[tokio::test]
+async fn an_id_comes_back_as_it_was_or_is_none() {
+    let gated = Gated::open();
+    let serving = serve(HttpServer::builder(), ingress(json_route(&gated))).await;
+    let mut socket = open(&serving).await;
+    for id in ["18446744073709551615", "-9223372036854775808", "\"\"", "\"1\""] {
+        let text = format!(r#"{{"id":{id},"data":{{"text":"x"}}}}"#);
+        within(socket.send(Message::text(text))).await.expect("open");
+        assert_eq!(hear(&mut socket).await["id"].to_string(), id);
+    }
+    for id in ["1.5", "18446744073709551616", "true", "[1]"] {
+        let mut socket = open(&serving).await;
+        let text = format!(r#"{{"id":{id},"data":{{"text":"x"}}}}"#);
+        within(socket.send(Message::text(text))).await.expect("open");
+        let (code, reason) = closed(&mut socket).await;
+        assert_eq!(code, 1007, "{id}");
+        assert!(reason.contains("string or an integer"), "{reason}");
+    }
+}
+
+#[tokio::test]
+async fn http_1_0_opens_no_socket() {
+    let gated = Gated::open();
+    let serving = serve(HttpServer::builder(), ingress(json_route(&gated))).await;
+    let mut client = serving.connect().await;
+    client.send(HANDSHAKE.replace("HTTP/1.1", "HTTP/1.0")).await;
+    let reply = client.reply().await;
+    assert_eq!(reply.status, 426, "{}", reply.body);
 }
 
 #[tokio::test]

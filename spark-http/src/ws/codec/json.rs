@@ -3,7 +3,7 @@
 use std::{fmt, fmt::Display, marker::PhantomData};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serde_json::{Number, value::RawValue};
+use serde_json::value::RawValue;
 
 use super::{WsAnswer, WsCall, WsCodec, WsRefusal};
 use crate::{Context, ErrorAnswer, Verb, WsMessage, codec};
@@ -24,7 +24,7 @@ use crate::{Context, ErrorAnswer, Verb, WsMessage, codec};
 /// | `{"type": "error", "id": 1, "status": 404, "message": ..}` | what the [error table](crate#errors) has; `pointer` as there |
 /// | `{"type": "event", "name": .., "data": ..}` | from a topic, by [`WsMessage::event`] |
 ///
-/// An id is a string or an integer of the client's choice; answers come as they are ready, so it should
+/// An id is a string or an integer (of 64 bits) of the client's choice; answers come as they are ready, so it should
 /// not be one that is under way. `data` may be left out, which is `null`. Text that is no such envelope
 /// closes the socket with 1007, binary messages with 1003.
 pub struct WsJson<M, R>(PhantomData<fn(M) -> R>);
@@ -34,9 +34,11 @@ pub struct WsJson<M, R>(PhantomData<fn(M) -> R>);
 pub struct WsId(Option<IdWire>);
 
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "an id is a string or an integer of 64 bits")]
 enum IdWire {
-    Number(Number),
+    // Not `Number`: what has no place in an integer would come back as another number.
+    Unsigned(u64),
+    Signed(i64),
     Text(String),
 }
 
