@@ -18,6 +18,7 @@ mod openapi;
 mod panic;
 mod params;
 mod path_parameters;
+mod percent;
 mod permits;
 mod request_id;
 mod route;

@@ -6,6 +6,8 @@
 
 use std::{borrow::Cow, sync::Arc};
 
+use crate::percent::{self, Invalid};
+
 /// A path as the matcher takes it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Pattern {
@@ -64,17 +66,21 @@ pub(super) fn canonical(path: &str) -> Result<Cow<'_, str>, &'static str> {
     if !path.contains('%') {
         return Ok(Cow::Borrowed(path));
     }
-    decode(path, |byte, decoded| match byte {
-        b'/' => decoded.extend_from_slice(b"%2F"),
-        b'%' => decoded.extend_from_slice(b"%25"),
-        byte => decoded.push(byte),
-    })
-    .map(Cow::Owned)
+    let decoded = percent::decode(path, |decoded, byte, is_escaped| match (byte, is_escaped) {
+        (b'/', true) => decoded.extend_from_slice(b"%2F"),
+        (b'%', true) => decoded.extend_from_slice(b"%25"),
+        (byte, _) => decoded.push(byte),
+    });
+    match decoded {
+        Ok(decoded) => Ok(Cow::Owned(decoded)),
+        Err(Invalid::Escape) => Err("path has an invalid percent-encoding"),
+        Err(Invalid::Utf8) => Err("path is not UTF-8"),
+    }
 }
 
 /// The plain text of a part of a canonical path.
 pub(super) fn plain(canonical: &str) -> Box<str> {
-    let plain = decode(canonical, |byte, decoded| decoded.push(byte));
+    let plain = percent::decode(canonical, |decoded, byte, _| decoded.push(byte));
     // A canonical path has two escapes, both of which are UTF-8.
     plain.unwrap_or_default().into()
 }
@@ -142,33 +148,6 @@ fn fault(segment: &str) -> Option<&'static str> {
         Some("would be removed from the path by clients")
     } else {
         None
-    }
-}
-
-/// Percent-decodes strictly: what is not percent-encoded UTF-8 is not guessed at. `push` gets
-/// what was encoded.
-fn decode(path: &str, push: impl Fn(u8, &mut Vec<u8>)) -> Result<String, &'static str> {
-    let mut decoded = Vec::with_capacity(path.len());
-    let mut bytes = path.bytes();
-    while let Some(byte) = bytes.next() {
-        if byte == b'%' {
-            match (bytes.next().and_then(digit), bytes.next().and_then(digit)) {
-                (Some(high), Some(low)) => push(high << 4 | low, &mut decoded),
-                _ => return Err("path has an invalid percent-encoding"),
-            }
-        } else {
-            decoded.push(byte);
-        }
-    }
-    String::from_utf8(decoded).map_err(|_| "path is not UTF-8")
-}
-
-fn digit(byte: u8) -> Option<u8> {
-    match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        b'A'..=b'F' => Some(byte - b'A' + 10),
-        _ => None,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::deserialize::{Fault, Pair};
+use crate::percent::{self, Invalid};
 
 /// Splits a query into names and values, in order.
 ///
@@ -24,28 +25,15 @@ fn decode(text: &str) -> Result<Cow<'_, str>, &'static str> {
     if !text.contains(['%', '+']) {
         return Ok(Cow::Borrowed(text));
     }
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        decoded.push(match byte {
-            b'+' => b' ',
-            b'%' => match (bytes.next().and_then(digit), bytes.next().and_then(digit)) {
-                (Some(high), Some(low)) => high << 4 | low,
-                _ => return Err("not percent-encoded"),
-            },
-            plain => plain,
-        });
+    let decoded = percent::decode(text, |decoded, byte, is_escaped| match (byte, is_escaped) {
+        (b'+', false) => decoded.push(b' '),
+        (byte, _) => decoded.push(byte),
+    });
+    match decoded {
+        Ok(decoded) => Ok(Cow::Owned(decoded)),
+        Err(Invalid::Escape) => Err("not percent-encoded"),
+        Err(Invalid::Utf8) => Err("not UTF-8"),
     }
-    match String::from_utf8(decoded) {
-        Ok(text) => Ok(Cow::Owned(text)),
-        Err(_) => Err("not UTF-8"),
-    }
-}
-
-fn digit(byte: u8) -> Option<u8> {
-    char::from(byte)
-        .to_digit(16)
-        .and_then(|d| u8::try_from(d).ok())
 }
 
 #[cfg(test)]
