@@ -146,6 +146,10 @@ fn check(document: &Value) {
     assert_eq!(document["openapi"], "3.1.0");
     assert!(document["info"]["title"].is_string() && document["info"]["version"].is_string());
     check_references(document, document);
+    for (name, _) in fields(&document["components"]["schemas"]) {
+        let is_plain = |char: char| char.is_ascii_alphanumeric() || "._-".contains(char);
+        assert!(name.chars().all(is_plain), "{name}");
+    }
     let mut ids = BTreeSet::new();
     for (path, item) in fields(&document["paths"]) {
         assert!(
@@ -312,6 +316,69 @@ async fn a_type_that_is_read_in_another_shape_than_it_is_written_has_two_schemas
             .to_string()
             .contains("#/components/schemas/Note\"")
     );
+}
+
+/// Has one shape, but what is in it has two.
+#[derive(Deserialize, Serialize, JsonSchema)]
+struct Page {
+    note: Note,
+    next: Vec<Page>,
+}
+
+#[tokio::test]
+async fn a_type_with_one_that_has_two_schemas_in_it_has_two() {
+    let page = Route::handler_fn(|_, _| async { "page" }).describe(|operation| {
+        operation.request::<Page>("application/json");
+        operation.response::<Page>("application/json");
+    });
+    let document = document(Ingress::builder().route("page", page));
+    let page = &document["paths"]["/page"]["post"];
+    let read = &page["requestBody"]["content"]["application/json"]["schema"];
+    let written = &page["responses"]["2XX"]["content"]["application/json"]["schema"];
+    let read = resolved(read, &document);
+    let written = resolved(written, &document);
+    let note = |page: &Value| resolved(&page["properties"]["note"], &document)["required"].clone();
+    assert_eq!(note(read), Value::Null);
+    assert_eq!(note(written), json!(["text"]));
+    let next = |page: &Value| page["properties"]["next"].to_string();
+    assert!(next(read).contains("#/components/schemas/Page\""), "{read}");
+    assert!(
+        next(written).contains("#/components/schemas/PageAnswer\""),
+        "{written}"
+    );
+}
+
+/// Has the name of what the document says of errors.
+#[derive(Deserialize, JsonSchema)]
+#[expect(dead_code, reason = "described, and never read")]
+struct Error {
+    code: u8,
+}
+
+/// Has a name that is no name of a component.
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[schemars(rename = "no ~name/50%")]
+struct Odd {
+    #[serde(default)]
+    text: String,
+}
+
+#[tokio::test]
+async fn a_type_may_have_any_name() {
+    let odd = Route::handler_fn(|_, _| async { "odd" }).describe(|operation| {
+        operation.request::<(Error, Odd)>("application/json");
+        operation.response::<Odd>("application/json");
+    });
+    let document = document(Ingress::builder().route("odd", odd));
+    let odd = &document["paths"]["/odd"]["post"];
+    let read = &odd["requestBody"]["content"]["application/json"]["schema"]["prefixItems"];
+    assert_eq!(resolved(&read[0], &document)["required"], json!(["code"]));
+    assert_eq!(resolved(&read[1], &document)["required"], Value::Null);
+    let written = &odd["responses"]["2XX"]["content"]["application/json"]["schema"];
+    assert_eq!(resolved(written, &document)["required"], json!(["text"]));
+    let error = &document["components"]["responses"]["Unavailable"]["content"];
+    let error = resolved(&error["application/json"]["schema"], &document);
+    assert_eq!(error["required"], json!(["message", "status"]));
 }
 
 #[tokio::test]

@@ -266,15 +266,24 @@ async fn an_id_comes_back_as_it_was_or_is_none() {
     let gated = Gated::open();
     let serving = serve(HttpServer::builder(), ingress(json_route(&gated))).await;
     let mut socket = open(&serving).await;
-    for id in ["18446744073709551615", "-9223372036854775808", "\"\"", "\"1\""] {
+    for id in [
+        "18446744073709551615",
+        "-9223372036854775808",
+        "\"\"",
+        "\"1\"",
+    ] {
         let text = format!(r#"{{"id":{id},"data":{{"text":"x"}}}}"#);
-        within(socket.send(Message::text(text))).await.expect("open");
+        within(socket.send(Message::text(text)))
+            .await
+            .expect("open");
         assert_eq!(hear(&mut socket).await["id"].to_string(), id);
     }
     for id in ["1.5", "18446744073709551616", "true", "[1]"] {
         let mut socket = open(&serving).await;
         let text = format!(r#"{{"id":{id},"data":{{"text":"x"}}}}"#);
-        within(socket.send(Message::text(text))).await.expect("open");
+        within(socket.send(Message::text(text)))
+            .await
+            .expect("open");
         let (code, reason) = closed(&mut socket).await;
         assert_eq!(code, 1007, "{id}");
         assert!(reason.contains("string or an integer"), "{reason}");

@@ -1,11 +1,11 @@
 //! The document: OpenAPI 3.1.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
 use super::{Documented, Operation, Parts, Schemas};
-use crate::ErrorAnswer;
+use crate::{ErrorAnswer, percent};
 
 /// The document of `routes`, of which two never have a path and a method in common.
 pub(crate) fn render(title: &str, version: &str, routes: &[Documented]) -> Value {
@@ -143,53 +143,122 @@ fn error_responses() -> Value {
     responses.into()
 }
 
-/// The schemas that others refer to, those of what is read and of what is written. Where both have
-/// one of the same name and differ, what is written gets another name.
+/// The schemas that others refer to, those of what is read and of what is written, by names that a
+/// component may have. Where both have one of the same name and differ, what is written gets another
+/// name.
 fn schemas_of(schemas: &mut Schemas, described: &mut [(&Documented, Parts)]) -> Value {
-    let mut all = schemas.read.take_definitions(true);
-    let mut written: Value = schemas.written.take_definitions(true).into();
-    let names: Vec<String> = written
-        .as_object()
-        .into_iter()
-        .flat_map(Map::keys)
-        .filter(|name| all.contains_key(*name) && all[*name] != written[*name])
-        .cloned()
-        .collect();
-    let mut answers = Vec::new();
-    for (_, parts) in described.iter_mut() {
-        answers.extend(parts.response.values_mut());
+    let read = schemas.read.take_definitions(true);
+    let written = schemas.written.take_definitions(true);
+    let apart = told_apart(&read, &written);
+
+    let mut taken = BTreeSet::from([ERROR.to_owned()]);
+    let mut of_read = Names::new();
+    for name in read.keys() {
+        of_read.insert(name.clone(), component(&mut taken, name));
     }
-    for name in names {
-        let mut new = format!("{name}Answer");
-        while all.contains_key(&new) || !written[&new].is_null() {
-            new.push('_');
-        }
-        let (from, to) = (reference("schemas", &name), reference("schemas", &new));
-        redirect(&mut written, &from["$ref"], &to["$ref"]);
-        for answer in &mut answers {
-            redirect(answer, &from["$ref"], &to["$ref"]);
-        }
-        written[&new] = written[&name].take();
+    let mut of_written = Names::new();
+    for name in written.keys() {
+        let new = match of_read.get(name) {
+            Some(known) if !apart.contains(name) => known.clone(),
+            Some(_) => component(&mut taken, &format!("{name}Answer")),
+            None => component(&mut taken, name),
+        };
+        of_written.insert(name.clone(), new);
     }
-    if let Value::Object(written) = written {
-        all.extend(written.into_iter().filter(|(_, schema)| !schema.is_null()));
+
+    for (_, parts) in described {
+        let requests = parts.request.values_mut();
+        requests.for_each(|schema| redirect(schema, &of_read));
+        let responses = parts.response.values_mut();
+        responses.for_each(|schema| redirect(schema, &of_written));
+    }
+    let mut all = Map::new();
+    for (schemas, names) in [(written, &of_written), (read, &of_read)] {
+        for (name, mut schema) in schemas {
+            redirect(&mut schema, names);
+            all.insert(names[&name].clone(), schema);
+        }
     }
     all.insert(ERROR.to_owned(), error_schema());
     all.into()
 }
 
-/// Makes everything in `schema` that refers to `from` refer to `to`.
-fn redirect(schema: &mut Value, from: &Value, to: &Value) {
-    match schema {
-        Value::Object(fields) => {
-            for (name, value) in fields {
-                if name == "$ref" && value == from {
-                    value.clone_from(to);
-                }
-                redirect(value, from, to);
+/// What names of types are as names of components.
+type Names = BTreeMap<String, String>;
+
+/// A name that a component may have, and none has.
+fn component(taken: &mut BTreeSet<String>, name: &str) -> String {
+    let plain = |char: char| {
+        if char.is_ascii_alphanumeric() || ['.', '_', '-'].contains(&char) {
+            char
+        } else {
+            '_'
+        }
+    };
+    let mut name: String = name.chars().map(plain).collect();
+    while !taken.insert(name.clone()) {
+        name.push('_');
+    }
+    name
+}
+
+/// The type that a `$ref` leads to, and what follows in it.
+fn referred(to: &str) -> Option<(String, &str)> {
+    let step = to.strip_prefix("#/components/schemas/")?;
+    let (step, rest) = step.split_at(step.find('/').unwrap_or(step.len()));
+    // A JSON Pointer's step, in a URL's fragment.
+    let step = percent::decode(step, |decoded, byte, _| decoded.push(byte)).ok()?;
+    Some((step.replace("~1", "/").replace("~0", "~"), rest))
+}
+
+/// The names that `read` and `written` both have, for schemas that are not the same: they differ, or
+/// lead to one that does.
+fn told_apart(read: &Map<String, Value>, written: &Map<String, Value>) -> BTreeSet<String> {
+    let both = written.iter();
+    let both = both.filter_map(|(name, schema)| Some((name, schema, read.get(name)?)));
+    let both: Vec<_> = both.collect();
+    let mut apart = BTreeSet::new();
+    loop {
+        let known = apart.len();
+        for (name, written, read) in &both {
+            if !apart.contains(*name) && (written != read || refers(written, &apart)) {
+                apart.insert((*name).clone());
             }
         }
-        Value::Array(items) => items.iter_mut().for_each(|item| redirect(item, from, to)),
+        if apart.len() == known {
+            return apart;
+        }
+    }
+}
+
+/// Whether anything in `schema` refers to one of `names`.
+fn refers(schema: &Value, names: &BTreeSet<String>) -> bool {
+    match schema {
+        Value::Object(fields) => {
+            let to = fields.get("$ref").and_then(Value::as_str);
+            let is_here = to
+                .and_then(referred)
+                .is_some_and(|(name, _)| names.contains(&name));
+            is_here || fields.values().any(|field| refers(field, names))
+        }
+        Value::Array(items) => items.iter().any(|item| refers(item, names)),
+        _ => false,
+    }
+}
+
+/// Makes everything in `schema` that refers to a type refer to the type's component.
+fn redirect(schema: &mut Value, names: &Names) {
+    match schema {
+        Value::Object(fields) => {
+            if let Some(Value::String(to)) = fields.get_mut("$ref")
+                && let Some((name, rest)) = referred(to)
+                && let Some(component) = names.get(&name)
+            {
+                *to = format!("#/components/schemas/{component}{rest}");
+            }
+            fields.values_mut().for_each(|field| redirect(field, names));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| redirect(item, names)),
         _ => {}
     }
 }
@@ -226,8 +295,6 @@ fn error_reference(name: &str) -> Value {
 }
 
 fn reference(kind: &str, name: &str) -> Value {
-    // A name is a JSON Pointer's step.
-    let name = name.replace('~', "~0").replace('/', "~1");
     json!({ "$ref": format!("#/components/{kind}/{name}") })
 }
 

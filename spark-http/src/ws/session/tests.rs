@@ -266,7 +266,10 @@ async fn a_client_that_pings_and_takes_no_pong_is_not_read_any_further() {
         }
     };
     let flooded = tokio::time::timeout(SECOND, flood).await;
-    assert!(flooded.is_err() && accepted < 200, "{accepted} pings were read");
+    assert!(
+        flooded.is_err() && accepted < 200,
+        "{accepted} pings were read"
+    );
     let start = Instant::now();
     talk.session.await.expect("no panic");
     assert_eq!(start.elapsed(), 29 * SECOND);
