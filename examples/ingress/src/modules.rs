@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use spark_channel::{ModuleHandle, NativeHandler, Report, Stop, Topic, module, pool};
+use spark_channel::{
+    ModuleHandle, NativeHandler, Report, SparkChannelCancellationToken, SparkChannelError, Stop,
+    Topic, module, pool,
+};
 
 /// Every module of the program, by its route.
 pub(crate) struct Modules {
@@ -12,7 +15,7 @@ pub(crate) struct Modules {
     pub(crate) fail: ModuleHandle<String, String>,
     pub(crate) panics: ModuleHandle<String, String>,
     pub(crate) slow: ModuleHandle<Duration, Duration>,
-    pub(crate) sum: ModuleHandle<Summands, Sum>,
+    pub(crate) sum: ModuleHandle<Summands, Sum, SparkChannelCancellationToken, SumError>,
     pub(crate) events: ModuleHandle<String, Published>,
     /// What `events` publishes.
     pub(crate) published: Topic<Event>,
@@ -29,6 +32,15 @@ pub(crate) struct Summands {
 #[derive(Debug, JsonSchema, Serialize)]
 pub(crate) struct Sum {
     sum: i64,
+}
+
+/// Why nothing comes of it.
+#[derive(Debug)]
+pub(crate) enum SumError {
+    /// It is no `i64` any more.
+    TooLarge,
+    /// The call failed.
+    Call(SparkChannelError),
 }
 
 /// Something published.
@@ -80,18 +92,19 @@ impl Modules {
         }
     }
 
-    /// Drains them one after the other, each within `within`.
+    /// Drains them all at once, as none calls another one.
     pub(crate) async fn drain(self, within: Duration) -> Vec<Report> {
         self.published.close();
         let stop = Stop::Drain;
-        vec![
-            self.echo.shutdown_within(stop, within).await,
-            self.fail.shutdown_within(stop, within).await,
-            self.panics.shutdown_within(stop, within).await,
-            self.slow.shutdown_within(stop, within).await,
-            self.sum.shutdown_within(stop, within).await,
-            self.events.shutdown_within(stop, within).await,
-        ]
+        let (echo, fail, panics, slow, sum, events) = tokio::join!(
+            self.echo.shutdown_within(stop, within),
+            self.fail.shutdown_within(stop, within),
+            self.panics.shutdown_within(stop, within),
+            self.slow.shutdown_within(stop, within),
+            self.sum.shutdown_within(stop, within),
+            self.events.shutdown_within(stop, within),
+        );
+        vec![echo, fail, panics, slow, sum, events]
     }
 }
 
@@ -158,15 +171,21 @@ impl NativeHandler for Slow {
 impl NativeHandler for Adder {
     type Message = Summands;
     type Response = Sum;
-    type Error = eyre::Report;
+    type Error = SumError;
 
-    async fn handle_request(&mut self, Summands { a, b }: Summands) -> eyre::Result<Sum> {
-        let sum = a.checked_add(b).ok_or_else(|| eyre::eyre!("too much"))?;
+    async fn handle_request(&mut self, Summands { a, b }: Summands) -> Result<Sum, SumError> {
+        let sum = a.checked_add(b).ok_or(SumError::TooLarge)?;
         Ok(Sum { sum })
     }
 
-    async fn handle_command(&mut self, _: Summands) -> eyre::Result<()> {
+    async fn handle_command(&mut self, _: Summands) -> Result<(), SumError> {
         Ok(())
+    }
+}
+
+impl From<SparkChannelError> for SumError {
+    fn from(error: SparkChannelError) -> Self {
+        Self::Call(error)
     }
 }
 

@@ -63,7 +63,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "CREDENTIAL", num_args = 0..=1, default_missing_value = "")]
     enable_shutdown: Option<String>,
 
-    /// How long a shutdown may take
+    /// How long a shutdown may take: what the server has under way, and after it the modules
     #[arg(long, value_name = "MS", default_value_t = 15_000)]
     drain_ms: u64,
 }

@@ -13,6 +13,8 @@ pub(crate) fn json(served: &DrainReport, modules: &[Report]) -> Value {
         "abandoned": served.abandoned,
         "cut": served.cut,
         "unresponsive": served.unresponsive,
+        "upgraded": served.upgraded,
+        "upgraded_cut": served.upgraded_cut,
         "deadline_passed": served.deadline_passed,
         "modules": modules.iter().map(module).collect::<Value>(),
     })

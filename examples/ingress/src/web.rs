@@ -5,12 +5,12 @@ use std::time::Duration;
 use serde_json::json;
 use spark_channel::Backlog;
 use spark_http::{
-    ErrorAnswer, Ingress, Json, JsonCodec, Route, Seeing, ServerHandle, SseEvent, TextCodec,
-    TopicEvents, WebSocket, WsJson, WsMessage, codec_fn,
+    ErrorAnswer, Ingress, Json, JsonCodec, ModuleError, Route, Seeing, ServerHandle, SseEvent,
+    TextCodec, TopicEvents, WebSocket, WsJson, WsMessage, codec_fn,
 };
 
 use crate::{
-    modules::{Modules, Published, Sum, Summands},
+    modules::{Modules, Published, Sum, SumError, Summands},
     options::{Options, Shutdown},
 };
 
@@ -57,6 +57,15 @@ pub(crate) fn ingress(
         .path("/events", events(modules))
         .seeing(&seeing);
     Ok(ingress.build()?)
+}
+
+impl ModuleError for SumError {
+    fn into_error_answer(self) -> ErrorAnswer {
+        match self {
+            Self::TooLarge => ErrorAnswer::bad_body("the sum is no integer of 64 bits"),
+            Self::Call(error) => error.into(),
+        }
+    }
 }
 
 /// For whoever has an API key, as every other route.

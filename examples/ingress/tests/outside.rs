@@ -154,6 +154,8 @@ fn every_route_does_what_it_says() {
     let wrong = server.ask("POST /sum", json, r#"{"a":1,"b":"2"}"#);
     assert_eq!(wrong.status, 400);
     assert!(wrong.body.contains(r#""pointer":"/b""#), "{}", wrong.body);
+    let large = server.ask("POST /sum", json, r#"{"a":9223372036854775807,"b":1}"#);
+    assert_eq!(large.status, 400, "{}", large.body);
     for path in ["/healthz", "/readyz", "/metrics", "/_spark"] {
         assert_eq!(
             server.ask(&format!("GET {path}"), &[], "").status,
@@ -238,6 +240,10 @@ fn a_signal_ends_it_with_a_report_when_what_is_under_way_is_done() {
     let (report, status) = server.report();
     assert!(status.success(), "{status}");
     assert_eq!(report["cut"], 0, "{report}");
+    assert_eq!(
+        (&report["upgraded"], &report["upgraded_cut"]),
+        (&0.into(), &0.into())
+    );
     let modules = report["modules"].as_array().expect("modules");
     let slow = modules.iter().find(|module| module["module"] == "slow");
     assert_eq!(slow.expect("slow")["handled"], 1);
