@@ -472,7 +472,7 @@ async fn a_stream_whose_client_takes_nothing_is_reset_and_the_others_go_on() {
 #[tokio::test]
 async fn a_stream_whose_client_takes_little_at_a_time_is_not_reset() {
     // The clock stands still unless it is moved, as long as there is a task that blocks.
-    let (_still, held) = std::sync::mpsc::channel::<()>();
+    let (_still, held) = std::sync::mpsc::sync_channel::<()>(0);
     tokio::task::spawn_blocking(move || held.recv());
     tokio::time::pause();
     let timeout = Duration::from_secs(10);

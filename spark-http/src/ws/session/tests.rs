@@ -256,7 +256,7 @@ async fn a_client_that_answers_no_ping_is_cut_while_as_much_is_under_way_as_may_
 #[tokio::test(start_paused = true)]
 async fn a_client_that_pings_and_takes_no_pong_is_not_read_any_further() {
     let mut talk = talk(256, settings(), None).await;
-    let ping = [&[0x89, 0x80 | 125, 0, 0, 0, 0][..], &[b'x'; 125]].concat();
+    let ping = [&[0x89, 0xFD, 0, 0, 0, 0][..], &[b'x'; 125]].concat();
     let socket = talk.client.get_mut();
     let mut accepted = 0;
     let flood = async {
