@@ -263,8 +263,8 @@ impl HttpServerBuilder {
         self
     }
 
-    /// Ends a connection whose client has not taken a single byte of its answer for this long.
-    /// Default: 30 s.
+    /// Ends a connection, or a stream of HTTP/2, whose client has not taken a single byte of its
+    /// answer for this long. Default: 30 s.
     ///
     /// A larger value lets clients that do not read hold connections, and answers, for longer.
     pub fn write_timeout(mut self, timeout: Duration) -> Self {

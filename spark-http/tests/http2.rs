@@ -33,6 +33,8 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// `POST /echo`, in words of the static table and a literal.
 const POST_ECHO: &[u8] = b"\x83\x86\x04\x05/echo\x01\x01t";
 const SETTINGS: u8 = 4;
+const WINDOW_UPDATE: u8 = 8;
+const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const GOAWAY: u8 = 7;
@@ -121,6 +123,15 @@ impl Http2 {
         drop(self.requests);
         within(self.connection).await.expect("no panic")
     }
+}
+
+/// It stands still unless it is moved, until what this returns is dropped.
+fn stop_the_clock() -> std::sync::mpsc::SyncSender<()> {
+    let (still, held) = std::sync::mpsc::sync_channel::<()>(0);
+    // While a task blocks, the clock does not move by itself.
+    tokio::task::spawn_blocking(move || held.recv());
+    tokio::time::pause();
+    still
 }
 
 fn post(name: &str) -> Request<()> {
@@ -471,10 +482,7 @@ async fn a_stream_whose_client_takes_nothing_is_reset_and_the_others_go_on() {
 
 #[tokio::test]
 async fn a_stream_whose_client_takes_little_at_a_time_is_not_reset() {
-    // The clock stands still unless it is moved, as long as there is a task that blocks.
-    let (_still, held) = std::sync::mpsc::sync_channel::<()>(0);
-    tokio::task::spawn_blocking(move || held.recv());
-    tokio::time::pause();
+    let _still = stop_the_clock();
     let timeout = Duration::from_secs(10);
     let builder = HttpServer::builder().write_timeout(timeout);
     let serving = serve(builder, echo(&Gated::open())).await;
@@ -491,6 +499,29 @@ async fn a_stream_whose_client_takes_little_at_a_time_is_not_reset() {
         let flow = taken.flow_control();
         flow.release_capacity(length).expect("taken");
     }
+}
+
+#[tokio::test]
+async fn a_client_that_reads_slowly_gets_its_answer_however_much_waits_before_a_ping() {
+    let _still = stop_the_clock();
+    let builder = HttpServer::builder().write_timeout(Duration::from_secs(600));
+    let serving = serve(builder, echo(&Gated::open())).await;
+    let mut raw = Raw::connect(&serving).await;
+    let window = 0x7fff_0000_u32.to_be_bytes();
+    let initial = [&b"\0\x04"[..], &window].concat();
+    raw.send(SETTINGS, 0, 0, &initial).await;
+    raw.send(WINDOW_UPDATE, 0, 0, &window).await;
+    let ends = END_HEADERS | END_STREAM;
+    let post_huge = b"\x83\x86\x04\x05/huge\x01\x01t";
+    raw.send(HEADERS, ends, 1, post_huge).await;
+    for _ in 0..20 {
+        // Far less than what the operating system holds.
+        let data = raw.read(|kind, _, stream| (kind, stream) == (DATA, 1));
+        assert!(data.await.is_some_and(|data| !data.is_empty()));
+        tokio::time::advance(Duration::from_secs(5)).await;
+    }
+    let ended = raw.read(|_, flags, stream| stream == 1 && flags & END_STREAM != 0);
+    assert!(ended.await.is_some());
 }
 
 #[tokio::test]

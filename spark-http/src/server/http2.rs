@@ -9,13 +9,12 @@ use std::{
     pin::pin,
     sync::Arc,
     task::{Poll, ready},
-    time::Duration,
 };
 
 use bytes::Bytes;
 use http::{Request, Response};
 use hyper::server::conn::http2;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, sleep_until};
 use tower_service::Service;
 
@@ -168,17 +167,9 @@ fn http(settings: &Settings, streams: Streams) -> http2::Builder<Streams> {
     // Twice what is allowed, so that a head somewhat too large is answered from the error table;
     // what is larger still, h2 answers itself.
     let head_limit = settings.head_limit.saturating_mul(2);
-    http.timer(TokioTimer::new())
-        .max_concurrent_streams(settings.streams_max.get())
-        .max_header_list_size(u32::try_from(head_limit).unwrap_or(u32::MAX))
-        .keep_alive_interval(PING)
-        .keep_alive_timeout(PONG);
+    // No pings: one waits behind all that the client has not read yet, so slow readers would be
+    // taken for dead ones. TCP's own keep-alive tells them apart.
+    http.max_concurrent_streams(settings.streams_max.get())
+        .max_header_list_size(u32::try_from(head_limit).unwrap_or(u32::MAX));
     http
 }
-
-/// Finds a client that is gone without a word while it waits for an answer: fast enough to
-/// free what it holds, rarely enough to cost nothing.
-const PING: Duration = Duration::from_secs(20);
-
-/// Longer than any round trip, even over a link that is full.
-const PONG: Duration = Duration::from_secs(20);
