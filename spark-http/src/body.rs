@@ -94,6 +94,8 @@ pin_project! {
 /// A body that comes from a connection.
 struct Received {
     body: Incoming,
+    /// The end was seen: hyper does not say it again of a body without a length.
+    ended: bool,
     /// Set when it is dropped before its end.
     unread: Arc<AtomicBool>,
 }
@@ -109,7 +111,12 @@ impl Body {
 
     /// A body from a connection, which learns from `unread` that bytes were left over.
     pub(crate) fn incoming(body: Incoming, unread: Arc<AtomicBool>) -> Self {
-        Self::new(Inner::Incoming(Received { body, unread }))
+        let ended = false;
+        Self::new(Inner::Incoming(Received {
+            body,
+            ended,
+            unread,
+        }))
     }
 
     /// A body of any type, as it comes.
@@ -178,9 +185,11 @@ impl http_body::Body for Body {
                 self.0 = Inner::Empty;
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
-            Inner::Incoming(received) => Pin::new(&mut received.body)
-                .poll_frame(cx)
-                .map_err(BodyError::new),
+            Inner::Incoming(received) => {
+                let frame = ready!(Pin::new(&mut received.body).poll_frame(cx));
+                received.ended = frame.is_none();
+                Poll::Ready(frame.map(|frame| frame.map_err(BodyError::new)))
+            }
             Inner::Foreign(body) => body.as_mut().poll_frame(cx),
         }
     }
@@ -328,7 +337,7 @@ impl<T> http_body::Body for Holding<T> {
 
 impl Drop for Received {
     fn drop(&mut self) {
-        if !http_body::Body::is_end_stream(&self.body) {
+        if !self.ended && !http_body::Body::is_end_stream(&self.body) {
             self.unread.store(true, Ordering::Relaxed);
         }
     }

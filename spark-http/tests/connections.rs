@@ -188,6 +188,35 @@ async fn a_body_over_its_limit_is_a_413_that_arrives() {
 }
 
 #[tokio::test]
+async fn what_the_server_refuses_by_itself_arrives_too() {
+    let serving = serve(HttpServer::builder(), echo(&Gated::open())).await;
+    let body = vec![b'x'; 10_000_000];
+    let mut client = serving.connect().await;
+    client
+        .send("POST /echo HTTP/1.1\r\ncontent-length: 10000000\r\n\r\n")
+        .await;
+    let sent = within(client.stream.write_all(&body)).await;
+    sent.expect("neither refused nor reset");
+    let reply = client.reply().await;
+    assert_eq!((reply.status, reply.closes()), (400, true));
+    let end: io::Result<usize> = within(client.stream.read(&mut [0])).await;
+    assert_eq!(end.expect("an end rather than a reset"), 0);
+}
+
+#[tokio::test]
+async fn a_connection_that_closes_over_an_unread_body_says_so() {
+    let serving = serve(HttpServer::builder(), echo(&Gated::open())).await;
+    let mut client = serving.connect().await;
+    client.post("nobody", "small").await;
+    let reply = client.reply().await;
+    assert_eq!((reply.status, reply.closes()), (404, false));
+    client.post("nobody", &"x".repeat(1_000_000)).await;
+    let reply = client.reply().await;
+    assert_eq!((reply.status, reply.closes()), (404, true));
+    client.closed().await;
+}
+
+#[tokio::test]
 async fn a_413_comes_before_the_client_is_asked_for_the_body() {
     let serving = serve(HttpServer::builder(), echo(&Gated::open())).await;
     let mut client = serving.connect().await;

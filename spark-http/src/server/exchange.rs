@@ -17,7 +17,7 @@ use http::{
     Extensions, HeaderMap, HeaderValue, Method, Request, Response, Version,
     header::{CONNECTION, CONTENT_LENGTH, HOST},
 };
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use pin_project_lite::pin_project;
 use tokio_util::task::TaskTracker;
@@ -153,6 +153,8 @@ struct Asked {
 struct Exchange<E: Entry> {
     shared: Arc<Shared>,
     entry: E,
+    /// hyper closes the connection if the request's body is not read to its end.
+    is_long: bool,
     answered: bool,
 }
 
@@ -223,12 +225,19 @@ where
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         // Before anything else: what hyper writes from here on is owed to the client.
-        let exchange = Exchange::begin(&self.shared, self.ledger.begin());
+        let mut exchange = Exchange::begin(&self.shared, self.ledger.begin());
+        exchange.is_long = request
+            .body()
+            .size_hint()
+            .upper()
+            .is_none_or(|upper| upper > SHORT);
         let asked = Asked::by(&request);
         let refusal = exchange.refusal(&request);
         #[cfg(feature = "tls")]
         let refusal = refusal.or_else(|| self.peer.refusal());
         if let Some(error) = refusal {
+            // Dropped as any other body, so that the connection learns that it was not read.
+            drop(Body::incoming(request.into_body(), exchange.entry.unread()));
             return Box::pin(ready(Ok(exchange.own(error, asked))));
         }
         let request = exchange.introduce(request, &self.peer);
@@ -255,6 +264,7 @@ impl<E: Entry> Exchange<E> {
         Self {
             shared: Arc::clone(shared),
             entry,
+            is_long: false,
             answered: false,
         }
     }
@@ -331,6 +341,10 @@ impl<E: Entry> Exchange<E> {
         self.wrap(answer.map(|body| Either::Own { body }), &asked.method)
     }
 
+    fn leaves_much_unread(&self) -> bool {
+        self.is_long && self.entry.unread().load(Ordering::Relaxed)
+    }
+
     fn wrap<B: http_body::Body>(
         mut self,
         mut answer: Response<Either<B>>,
@@ -342,7 +356,7 @@ impl<E: Entry> Exchange<E> {
         } else if E::FRAME.is_some() {
             // HTTP/2 has no such header.
             answer.headers_mut().remove(CONNECTION);
-        } else if self.shared.is_draining() {
+        } else if self.shared.is_draining() || self.leaves_much_unread() {
             let close = HeaderValue::from_static("close");
             answer.headers_mut().insert(CONNECTION, close);
         }
@@ -536,3 +550,6 @@ fn names_one_host<B>(request: &Request<B>) -> bool {
 fn announced(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
+
+/// What hyper has mostly read with the head. The rest of a longer body it does not read for its own sake.
+const SHORT: u64 = 8 * 1024;
