@@ -4,24 +4,29 @@ use std::{error::Error, fmt, future::Future, pin::Pin, sync::Arc, time::Duration
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response};
-use spark_channel::{
-    Backlog, ReplyStreamSender, SparkChannelError, SparkGenericModuleDispatcher, Stage,
-};
-use tokio::time::{Instant, timeout_at};
+use spark_channel::{Backlog, ReplyStreamSender, SparkChannelError, SparkGenericModuleDispatcher};
+use tokio::time::timeout_at;
 use tower_service::Service;
 
-use self::{service::ServiceTarget, streaming::StreamingTarget};
+use self::{
+    module::{CommandTarget, ModuleTarget},
+    service::ServiceTarget,
+    streaming::StreamingTarget,
+};
 use crate::{
     Answer, Body, BodyStream, Codec, Context, ErrorAnswer, IntoAnswer, InvalidSseEvent,
-    ModuleError, ReplyEvents, SseEvent, TopicEvents, Verb, auth::Access, body::BodyLimits,
+    ModuleError, ReplyEvents, SseEvent, TopicEvents, auth::Access, body::BodyLimits,
     permits::RouteLimit, seeing::Watched,
 };
 
 mod methods;
+mod module;
 mod service;
 mod streaming;
 
 pub(crate) use methods::Methods;
+#[cfg(feature = "ws")]
+pub(crate) use module::send_command;
 
 /// Where requests for one name go. Limits it does not set are the
 /// [ingress's](crate::IngressBuilder).
@@ -91,17 +96,6 @@ pub(crate) trait StreamedTarget: Send + Sync {
 
 /// A request that runs. Dropping it gives the request up.
 pub(crate) type Running = Pin<Box<dyn Future<Output = Result<Answer, ErrorAnswer>> + Send>>;
-
-struct ModuleTarget<K, M, R, C, E, F> {
-    codec: K,
-    dispatcher: SparkGenericModuleDispatcher<M, R, C, E>,
-    classify: F,
-}
-
-struct CommandTarget<K, M, R, C, E> {
-    codec: K,
-    dispatcher: SparkGenericModuleDispatcher<M, R, C, E>,
-}
 
 struct FnTarget<F>(F);
 
@@ -392,56 +386,6 @@ impl fmt::Debug for Route {
 
 // === impl WholeTarget ===
 
-impl<K, M, R, C, E, F> WholeTarget for ModuleTarget<K, M, R, C, E, F>
-where
-    K: Codec<M, R>,
-    M: Send + 'static,
-    R: Send + 'static,
-    C: Send + 'static,
-    E: From<SparkChannelError> + Send + 'static,
-    F: Fn(E) -> ErrorAnswer + Send + Sync + 'static,
-{
-    fn call(self: Arc<Self>, context: Context, body: Bytes) -> Running {
-        Box::pin(async move {
-            let (verb, message) = self.codec.decode_call(&context, body)?;
-            if verb == Verb::Command {
-                let sent = send_command(&self.dispatcher, message, context.deadline()).await;
-                return match sent {
-                    Ok(()) => Ok(ErrorAnswer::accepted()),
-                    Err(error) => Err((self.classify)(error.into())),
-                };
-            }
-            let mut request = self.dispatcher.request(message);
-            if let Some(deadline) = context.deadline() {
-                request = request.at_most(deadline);
-            }
-            match request.await {
-                Ok(response) => self.codec.encode(&context, response),
-                Err(error) => Err((self.classify)(error)),
-            }
-        })
-    }
-}
-
-impl<K, M, R, C, E> WholeTarget for CommandTarget<K, M, R, C, E>
-where
-    K: Codec<M, R>,
-    M: Send + 'static,
-    R: Send + 'static,
-    C: Send + 'static,
-    E: ModuleError + From<SparkChannelError> + Send + 'static,
-{
-    fn call(self: Arc<Self>, context: Context, body: Bytes) -> Running {
-        Box::pin(async move {
-            let message = self.codec.decode(&context, body)?;
-            match send_command(&self.dispatcher, message, context.deadline()).await {
-                Ok(()) => Ok(ErrorAnswer::accepted()),
-                Err(error) => Err(E::from(error).into_error_answer()),
-            }
-        })
-    }
-}
-
 impl<F, Fut> WholeTarget for FnTarget<F>
 where
     F: Fn(Context, Bytes) -> Fut + Send + Sync + 'static,
@@ -460,21 +404,4 @@ where
             }
         })
     }
-}
-
-/// Sends a command within the deadline.
-pub(crate) async fn send_command<M, R, C, E>(
-    dispatcher: &SparkGenericModuleDispatcher<M, R, C, E>,
-    message: M,
-    deadline: Option<Instant>,
-) -> Result<(), SparkChannelError> {
-    let sending = dispatcher.command(message);
-    let sent = match deadline {
-        Some(deadline) => timeout_at(deadline, sending).await.map_err(|_| {
-            let stage = Stage::NotAdmitted;
-            SparkChannelError::TimedOut { stage }
-        })?,
-        None => sending.await,
-    };
-    sent.map_err(|refused| refused.reason)
 }

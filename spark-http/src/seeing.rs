@@ -27,25 +27,25 @@ use crate::{
     request_id::{RequestIds, X_REQUEST_ID},
 };
 
-mod endpoint;
 mod metrics;
 mod modules;
 mod mount;
 mod prometheus;
 mod readiness;
 mod routes;
+mod view;
 
-use self::{
-    endpoint::Endpoint,
-    modules::{Modules, WatchedModule},
-    readiness::Check,
-    routes::RouteCounters,
-};
 pub(crate) use self::{
     modules::WatchedModule as Watched,
     mount::{Mount, Serves},
     readiness::Unready,
     routes::RouteCounters as Counters,
+};
+use self::{
+    modules::{Modules, WatchedModule},
+    readiness::Check,
+    routes::RouteCounters,
+    view::View,
 };
 #[cfg(feature = "dashboard")]
 pub(crate) use self::{
@@ -307,13 +307,13 @@ impl Seeing {
         &self.0.modules
     }
 
-    pub(crate) fn answer(&self, endpoint: Endpoint, parts: &Parts) -> Result<Answer, ErrorAnswer> {
+    pub(crate) fn answer(&self, view: View, parts: &Parts) -> Result<Answer, ErrorAnswer> {
         if parts.method != Method::GET && parts.method != Method::HEAD {
             return Err(ErrorAnswer::only_get());
         }
-        let mut answer = match endpoint {
-            Endpoint::Live => answer::text("live")?,
-            Endpoint::Ready => {
+        let mut answer = match view {
+            View::Live => answer::text("live")?,
+            View::Ready => {
                 let unready = self.unready();
                 if !unready.is_ready() {
                     return Err(ErrorAnswer::not_ready(unready.summary()));
@@ -321,10 +321,10 @@ impl Seeing {
                 answer::text("ready")?
             }
             #[cfg(feature = "openapi")]
-            Endpoint::OpenApi => answer::json(&self.openapi())?,
+            View::OpenApi => answer::json(&self.openapi())?,
             #[cfg(feature = "dashboard")]
-            Endpoint::Dashboard(part) => return part.answer(self, parts),
-            Endpoint::Metrics => {
+            View::Dashboard(part) => return part.answer(self, parts),
+            View::Metrics => {
                 let mut answer = Answer::new(Body::from(metrics::page(self)));
                 let kind = HeaderValue::from_static(prometheus::CONTENT_TYPE);
                 answer.headers_mut().insert(CONTENT_TYPE, kind);
@@ -391,8 +391,8 @@ impl<B> Service<Request<B>> for Seeing {
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (parts, _) = request.into_parts();
-        let answered = match Endpoint::at(parts.uri.path()) {
-            Some(endpoint) => self.answer(endpoint, &parts),
+        let answered = match View::at(parts.uri.path()) {
+            Some(view) => self.answer(view, &parts),
             None => Err(ErrorAnswer::nothing_here()),
         };
         let mut answer = answered.unwrap_or_else(ErrorAnswer::into_response);

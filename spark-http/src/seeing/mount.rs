@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::request::Parts;
 
-use super::{Seeing, endpoint::Endpoint, routes::RouteCounters};
+use super::{Seeing, routes::RouteCounters, view::View};
 use crate::{Answer, ConfigError, ErrorAnswer, Route};
 
 /// A [`Seeing`] and how much of it an ingress serves.
@@ -52,21 +52,21 @@ impl Mount {
 
     /// The answer to a request that needs no credential, if it is one of those.
     pub(crate) fn answer_open(&self, parts: &Parts) -> Option<Result<Answer, ErrorAnswer>> {
-        let endpoint = self.endpoint(parts)?;
-        let is_open = self.serves == Serves::OpenHealth && endpoint.is_open();
-        is_open.then(|| self.seeing.answer(endpoint, parts))
+        let view = self.view(parts)?;
+        let is_open = self.serves == Serves::OpenHealth && view.is_open();
+        is_open.then(|| self.seeing.answer(view, parts))
     }
 
     /// Whether a request is for what is answered here.
     pub(crate) fn has(&self, parts: &Parts) -> bool {
-        self.endpoint(parts).is_some()
+        self.view(parts).is_some()
     }
 
     /// The answer to a request that is [for what is answered here](Self::has), and whose credential, if
     /// one is asked for, was good.
     pub(crate) fn answer(&self, parts: &Parts) -> Result<Answer, ErrorAnswer> {
-        match self.endpoint(parts) {
-            Some(endpoint) => self.seeing.answer(endpoint, parts),
+        match self.view(parts) {
+            Some(view) => self.seeing.answer(view, parts),
             None => Err(ErrorAnswer::nothing_here()),
         }
     }
@@ -76,17 +76,17 @@ impl Mount {
     /// [`ConfigError::DuplicateRoute`] if a route called `name` would never be reached.
     pub(crate) fn claim(&self, name: &str) -> Result<(), ConfigError> {
         let path = format!("/{}", name.strip_prefix('/').unwrap_or(name));
-        if self.serves != Serves::Nothing && Endpoint::at(&path).is_some() {
+        if self.serves != Serves::Nothing && View::at(&path).is_some() {
             let name = name.to_owned();
             return Err(ConfigError::DuplicateRoute { name });
         }
         Ok(())
     }
 
-    fn endpoint(&self, parts: &Parts) -> Option<Endpoint> {
+    fn view(&self, parts: &Parts) -> Option<View> {
         match self.serves {
             Serves::Nothing => None,
-            _ => Endpoint::at(parts.uri.path()),
+            _ => View::at(parts.uri.path()),
         }
     }
 }

@@ -4,7 +4,7 @@
 use crate::dashboard::Part;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Endpoint {
+pub(crate) enum View {
     Live,
     Ready,
     Metrics,
@@ -14,9 +14,9 @@ pub(crate) enum Endpoint {
     Dashboard(Part),
 }
 
-// === impl Endpoint ===
+// === impl View ===
 
-impl Endpoint {
+impl View {
     #[inline]
     pub(crate) fn at(path: &str) -> Option<Self> {
         match path {
