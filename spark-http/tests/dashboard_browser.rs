@@ -553,6 +553,17 @@ async fn a_service_that_asks_for_a_key_shows_nothing_until_it_is_given() {
     browser.until(asked).await;
     assert_eq!(browser.eval(NAMES).await, serde_json::json!([]));
 
+    // What no header can have is no key, either.
+    browser.write("„wrong“ ключ").await;
+    browser.press("Enter").await;
+    browser
+        .until("document.querySelector('#key-text').value === ''")
+        .await;
+    browser.until(asked).await;
+    browser
+        .until("document.querySelector('#key label').textContent.includes('not accept')")
+        .await;
+
     browser.write("the-key-of-the-operator").await;
     browser.press("Enter").await;
     browser.until(&format!("({NAMES}).length === 7")).await;

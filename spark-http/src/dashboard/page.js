@@ -44,6 +44,8 @@ async function follow() {
 
 // Resolves with why the stream ended: lost, draining, locked, crowded or hidden.
 async function read() {
+  // No header can have it, so no service asks for it.
+  if (/[^\x20-\x7e]/.test(secret)) return 'locked';
   const abort = new AbortController();
   let alarm;
   const expect = () => {
@@ -124,6 +126,7 @@ function keyed(lines) {
 function askForKey() {
   const form = byId('key');
   form.hidden = false;
+  if (secret) write(form.querySelector('label'), 'The service does not accept this key.');
   byId('key-text').focus();
   return new Promise((entered) => {
     form.onsubmit = (event) => {
