@@ -4,6 +4,7 @@
 use std::{
     convert::Infallible,
     future::{Ready, ready},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
 };
@@ -23,7 +24,7 @@ use crate::dashboard::Sampler;
 #[cfg(feature = "openapi")]
 use crate::openapi::{self, Documented};
 use crate::{
-    Answer, Body, ErrorAnswer, ServerHandle, answer,
+    Answer, Body, ErrorAnswer, ServerHandle, answer, panic,
     request_id::{RequestIds, X_REQUEST_ID},
 };
 
@@ -392,7 +393,13 @@ impl<B> Service<Request<B>> for Seeing {
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (parts, _) = request.into_parts();
         let answered = match View::at(parts.uri.path()) {
-            Some(view) => self.answer(view, &parts),
+            // Unwind safe: nothing is left half done by who only reads.
+            Some(view) => catch_unwind(AssertUnwindSafe(|| self.answer(view, &parts)))
+                .unwrap_or_else(|payload| {
+                    let panic = panic::text(&*payload);
+                    tracing::warn!(panic, "what is to be seen panicked");
+                    Err(ErrorAnswer::internal(format_args!("panicked: {panic}")))
+                }),
             None => Err(ErrorAnswer::nothing_here()),
         };
         let mut answer = answered.unwrap_or_else(ErrorAnswer::into_response);

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use http::{Method, Request};
+use http_body_util::BodyExt as _;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -12,6 +13,8 @@ use spark_http::{
     ApiKeys, Body, EnvelopeCodec, Ingress, IngressBuilder, Json, JsonCodec, ParamsCodec, Route,
     Seeing, TextCodec,
 };
+
+use tower::ServiceExt as _;
 
 use crate::support::call::call;
 
@@ -432,6 +435,26 @@ async fn the_error_table_is_shared_and_credentials_are_told_of_only_where_they_a
     );
     let public = &guarded["paths"]["/public"]["post"];
     assert!(public["security"].is_null() && public["responses"]["401"].is_null());
+}
+
+#[tokio::test]
+async fn a_panic_of_a_description_is_an_error_for_whoever_asked() {
+    let seeing = Seeing::new();
+    let odd = Route::handler_fn(|_, _| async { "odd" }).describe(|_| panic!("secret-panic-text"));
+    let builder = Ingress::builder().route("odd", odd).seeing(&seeing);
+    let ingress = builder.build().expect("valid");
+    let request = || {
+        Request::get("/openapi.json")
+            .body(Body::empty())
+            .expect("valid")
+    };
+    assert_eq!(call(&ingress, request()).await.status, 500);
+    // As well where nothing but it is served.
+    let told = seeing.oneshot(request()).await.expect("infallible");
+    assert_eq!(told.status(), 500);
+    let told = told.into_body().collect().await.expect("in memory");
+    let told = String::from_utf8_lossy(&told.to_bytes()).into_owned();
+    assert!(told.contains("Error") && !told.contains("secret"), "{told}");
 }
 
 #[tokio::test]

@@ -410,6 +410,25 @@ async fn a_module_is_counted_once_however_often_it_is_watched_and_those_of_one_n
 }
 
 #[tokio::test]
+async fn mailboxes_without_a_bound_add_up_to_one_without() {
+    let seeing = Seeing::new();
+    for _ in 0..9 {
+        let builder = module(Echo).name("wide");
+        let wide = builder
+            .capacity(tokio::sync::Semaphore::MAX_PERMITS)
+            .spawn();
+        seeing.watch(&wide.dispatcher());
+    }
+    let (status, _, page) = text(&seeing, "/metrics").await;
+    assert_eq!(status, 200);
+    let all = format!(
+        "spark_module_mailbox_capacity{{module=\"wide\"}} {}\n",
+        usize::MAX
+    );
+    assert!(page.contains(&all), "{page}");
+}
+
+#[tokio::test]
 async fn a_flood_of_module_names_ends_in_one_series() {
     let seeing = Seeing::new();
     let handles: Vec<_> = (0..1_010)

@@ -270,7 +270,8 @@ fn add_stats(to: &mut Stats, one: &Stats) {
     to.rejected += one.rejected;
     to.depth += one.depth;
     to.high_water = to.high_water.max(one.high_water);
-    to.capacity += one.capacity;
+    // A mailbox may be as good as unbounded, and several are.
+    to.capacity = to.capacity.saturating_add(one.capacity);
 }
 
 fn add_durations(to: &mut Durations, one: &Durations) {
