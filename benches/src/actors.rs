@@ -10,7 +10,7 @@
 //! * [`workload`] is what every module does, [`case`] how each case drives it.
 //! * [`comparison`] is what Spark promises of itself: one [`run`](run::Run) against another, such as
 //!   many requests at once against single ones, each with a limit.
-//! * [`rounds`] takes turns; [`statistics`] turns rounds into medians; [`report`] prints them.
+//! * [`rounds`] takes turns; [`statistics`](crate::statistics) turns rounds into medians; [`report`] prints them.
 
 pub mod case;
 pub mod comparison;

@@ -1,9 +1,9 @@
 //! What a request costs on its way through an HTTP server: Spark's ingress with a module behind
 //! it, next to the same work as a closure mounted in axum, and next to `manager_handlers`.
 //!
-//! Each [contender](contender) is a process of its own, with one worker thread where it can be
+//! Each [contender] is a process of its own, with one worker thread where it can be
 //! told so; the load comes from this process, on one thread as well. Every answer is the same
-//! JSON. Contenders take turns in [rounds](measure), and every figure is a ratio to axum's in the
+//! JSON. Contenders take turns in rounds ([`measure`]), and every figure is a ratio to axum's in the
 //! same round.
 //!
 //! * requests per second: a fixed number of connections, each of which sends its next request when
