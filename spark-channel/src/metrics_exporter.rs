@@ -235,24 +235,12 @@ impl Gauges {
 
 /// Adds to the counters what has been counted since `before`.
 fn count(module: &Arc<str>, before: &Stats, now: &Stats) {
-    let outcomes: [(&'static str, Field); 10] = [
-        ("handled", |stats| stats.handled),
-        ("panicked", |stats| stats.panicked),
-        ("interrupted", |stats| stats.interrupted),
-        ("returned", |stats| stats.returned),
-        ("undelivered", |stats| stats.undelivered),
-        ("expired", |stats| stats.expired),
-        ("abandoned", |stats| stats.abandoned),
-        ("dropped", |stats| stats.dropped),
-        ("conflated", |stats| stats.conflated),
-        ("shutdown", |stats| stats.shutdowns),
-    ];
-    for (outcome, field) in outcomes {
+    for ((outcome, before), (_, now)) in before.outcomes().into_iter().zip(now.outcomes()) {
         let labels = [
             ("module", label(module)),
             ("outcome", SharedString::const_str(outcome)),
         ];
-        counter!("spark_module_messages_total", &labels).increment(field(now) - field(before));
+        counter!("spark_module_messages_total", &labels).increment(now - before);
     }
     let others: [(&'static str, Field); 5] = [
         ("spark_module_failed_total", |stats| stats.failed),

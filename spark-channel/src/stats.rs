@@ -90,16 +90,31 @@ impl Stats {
     /// Everything accepted whose fate is known, each message once.
     #[must_use]
     pub const fn accounted(&self) -> u64 {
-        self.handled
-            + self.panicked
-            + self.interrupted
-            + self.returned
-            + self.undelivered
-            + self.expired
-            + self.abandoned
-            + self.dropped
-            + self.conflated
-            + self.shutdowns
+        let outcomes = self.outcomes();
+        let (mut sum, mut next) = (0, 0);
+        while next < outcomes.len() {
+            sum += outcomes[next].1;
+            next += 1;
+        }
+        sum
+    }
+
+    /// What can become of an accepted message, by the names that metrics have for it, each
+    /// with its count. Their sum is [`accounted`](Self::accounted).
+    #[must_use]
+    pub const fn outcomes(&self) -> [(&'static str, u64); 10] {
+        [
+            ("handled", self.handled),
+            ("panicked", self.panicked),
+            ("interrupted", self.interrupted),
+            ("returned", self.returned),
+            ("undelivered", self.undelivered),
+            ("expired", self.expired),
+            ("abandoned", self.abandoned),
+            ("dropped", self.dropped),
+            ("conflated", self.conflated),
+            ("shutdown", self.shutdowns),
+        ]
     }
 }
 

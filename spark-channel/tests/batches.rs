@@ -8,6 +8,8 @@ use tokio::{sync::oneshot, time::Instant};
 
 use crate::support::{Gate, Runner, job, queued, reason, within};
 
+#[path = "support/schedules.rs"]
+mod schedules;
 mod support;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -475,12 +477,7 @@ proptest! {
         capacity in 1_usize..20,
         in_flight_max in 1_usize..20,
     ) {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .expect("a runtime");
-        let (single, batch) = runtime.block_on(async {
+        let (single, batch) = schedules::virtual_time().block_on(async {
             let module = module(Halves::default()).capacity(capacity).spawn();
             let halves = module.dispatcher();
             let mut single = Vec::new();

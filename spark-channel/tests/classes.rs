@@ -20,7 +20,7 @@ use tokio_test::task;
 
 use crate::{
     sorting::{busy, class, classify, drained, sorted},
-    support::{Gate, Gated, queued, reason, within},
+    support::{Gate, Gated, queued, reason, until, within},
 };
 
 #[path = "support/sorting.rs"]
@@ -445,9 +445,7 @@ async fn restarting(gate: &Gate) -> (SupervisorHandle, Dispatcher) {
         child.try_command(command).expect("room");
     }
     gate.let_pass(1);
-    while tree.children()[0].state != ModuleState::Restarting {
-        yield_now().await;
-    }
+    until(|| tree.children()[0].state == ModuleState::Restarting).await;
     (tree, child)
 }
 

@@ -15,7 +15,7 @@ use tokio::{
 
 use grains::{World, ask};
 
-use crate::support::{Gate, Job, Log, Runner, job, queued, reason, within};
+use crate::support::{Gate, Job, Log, Runner, job, queued, reason, until, within};
 
 #[path = "support/grains.rs"]
 mod grains;
@@ -129,9 +129,7 @@ async fn if_none_is_idle_one_ends_after_what_it_has() {
     let other = queued(dispatcher.request("b"));
     // Behind the other: for the next module of that key.
     let third = queued(dispatcher.request("a3"));
-    while grains.population().waiting == 0 {
-        yield_now().await;
-    }
+    until(|| grains.population().waiting > 0).await;
 
     world.gate.open();
 
@@ -191,9 +189,7 @@ async fn one_that_hangs_and_one_that_is_never_idle_do_not_keep_a_third_out() {
             }
         });
     }
-    while set.stats().handled < 9 {
-        yield_now().await;
-    }
+    until(|| set.stats().handled >= 9).await;
 
     let third = within(dispatcher.request(('c', job(async { Ok(3) })))).await;
 
@@ -226,9 +222,7 @@ async fn a_key_that_waits_gets_the_place_of_one_that_is_idle_first_though_anothe
     };
     let busy = queued(dispatcher.request(('b', job(busy))));
     let third = queued(dispatcher.request(('c', job(async { Ok(3) }))));
-    while set.population().passivated == 0 {
-        yield_now().await;
-    }
+    until(|| set.population().passivated != 0).await;
 
     finish.notify_one();
 
@@ -329,9 +323,7 @@ async fn a_key_whose_module_stops_after_a_panic_gives_back_what_waits_and_starts
     let panics = queued(dispatcher.request("a panic"));
     let waits = queued(dispatcher.request("a"));
     within(dispatcher.command("a told")).await.expect("room");
-    while grains.stats().depth < 3 {
-        yield_now().await;
-    }
+    until(|| grains.stats().depth >= 3).await;
 
     world.gate.open();
 
@@ -391,9 +383,7 @@ async fn a_factory_that_panics_gives_back_what_waits_and_does_not_poison_its_key
     within(world.gate.entered()).await;
     let waiting = ["!1", "!2"].map(|message| queued(dispatcher.request(message)));
     within(dispatcher.command("!3")).await.expect("room");
-    while grains.population().waiting == 0 {
-        yield_now().await;
-    }
+    until(|| grains.population().waiting > 0).await;
 
     world.gate.open();
     for waiting in waiting {

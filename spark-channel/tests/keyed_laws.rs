@@ -3,9 +3,8 @@
 
 use std::{
     collections::HashMap,
-    panic,
     sync::{
-        Arc, Mutex, Once,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -20,6 +19,11 @@ use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
 };
+
+use crate::schedules::{EXPECTED, quiet_expected_panics, two_threads, virtual_time};
+
+#[path = "support/schedules.rs"]
+mod schedules;
 
 #[derive(Clone, Debug)]
 struct Plan {
@@ -120,17 +124,9 @@ proptest! {
 
 fn check(plan: &Plan, exact: bool) -> Result<(), TestCaseError> {
     quiet_expected_panics();
-    let runtime = if exact {
-        let mut builder = tokio::runtime::Builder::new_current_thread();
-        builder.enable_time().start_paused(true).build()
-    } else {
-        let mut builder = tokio::runtime::Builder::new_multi_thread();
-        builder.enable_time().worker_threads(2).build()
-    };
+    let runtime = if exact { virtual_time() } else { two_threads() };
     let events = Events::default();
-    let report = runtime
-        .expect("the runtime starts")
-        .block_on(carry_out(plan, &events));
+    let report = runtime.block_on(carry_out(plan, &events));
     let events = events.lock().expect("no panic under it");
     obeys_the_laws(plan, &report, &events)
 }
@@ -146,7 +142,7 @@ async fn carry_out(plan: &Plan, events: &Events) -> KeyedReport {
             move |key| {
                 let number = made.fetch_add(1, Ordering::Relaxed);
                 let fault = faults.get(number).copied().unwrap_or(Fault::None);
-                assert!(fault != Fault::CannotBeMade, "expected panic");
+                assert!(fault != Fault::CannotBeMade, "{EXPECTED}");
                 Grain {
                     key: *key,
                     stop_takes,
@@ -319,7 +315,7 @@ impl Grain {
             Work::Quick => {}
             Work::Yields => tokio::task::yield_now().await,
             Work::Takes(ms) => sleep(Duration::from_millis(ms)).await,
-            Work::Panics => panic!("expected panic"),
+            Work::Panics => panic!("{EXPECTED}"),
         }
         Ok(job.id)
     }
@@ -340,7 +336,7 @@ impl NativeHandler for Grain {
 
     async fn started(&mut self) -> eyre::Result<()> {
         write(&self.events, Event::Started(self.key));
-        assert!(self.fault != Fault::StartPanics, "expected panic");
+        assert!(self.fault != Fault::StartPanics, "{EXPECTED}");
         eyre::ensure!(self.fault != Fault::StartFails, "expected failure");
         Ok(())
     }
@@ -429,17 +425,4 @@ fn op() -> impl Strategy<Value = Op> {
         ),
         2 => (0..20_u64).prop_map(Op::Pause),
     ]
-}
-
-/// Prints no backtrace for what a schedule asks for.
-fn quiet_expected_panics() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let loud = panic::take_hook();
-        panic::set_hook(Box::new(move |info| {
-            if info.payload().downcast_ref::<&str>() != Some(&"expected panic") {
-                loud(info);
-            }
-        }));
-    });
 }

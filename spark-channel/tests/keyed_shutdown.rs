@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use grains::{World, ask};
 
-use crate::support::{Gate, Log, queued, reason, within};
+use crate::support::{Gate, Log, queued, reason, until, within};
 
 #[path = "support/grains.rs"]
 mod grains;
@@ -98,9 +98,7 @@ async fn after_current_gives_back_what_no_module_has_and_what_waits_for_one() {
     within(world.gate.entered()).await;
     within(dispatcher.command("b1")).await.expect("room");
     let waiting = queued(dispatcher.request("b2"));
-    while grains.population().waiting == 0 {
-        tokio::task::yield_now().await;
-    }
+    until(|| grains.population().waiting > 0).await;
 
     grains.stop(Stop::AfterCurrent);
     world.gate.open();

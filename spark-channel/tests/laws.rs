@@ -4,9 +4,9 @@
 //! A [`schedule`] is data; the [`interpreter`] carries it out, the [`ledger`] is
 //! written by senders and handlers, and [`laws`] compares it with the report.
 
-use std::{panic, sync::Once};
-
 use proptest::prelude::*;
+
+use crate::schedules::quiet_expected_panics;
 
 #[path = "laws/interpreter.rs"]
 mod interpreter;
@@ -18,13 +18,12 @@ mod ledger;
 mod racing;
 #[path = "laws/schedule.rs"]
 mod schedule;
+#[path = "support/schedules.rs"]
+mod schedules;
 #[path = "laws/stopping.rs"]
 mod stopping;
 #[path = "laws/subject.rs"]
 mod subject;
-
-/// How the panics begin that are part of a schedule.
-const EXPECTED: &str = "expected panic";
 
 proptest! {
     #![proptest_config(ProptestConfig {
@@ -53,22 +52,4 @@ proptest! {
         quiet_expected_panics();
         laws::check(&plan, &interpreter::run(&plan, false))?;
     }
-}
-
-/// Prints no backtrace for what a schedule asks for.
-fn quiet_expected_panics() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let loud = panic::take_hook();
-        panic::set_hook(Box::new(move |info| {
-            let payload = info.payload();
-            let text = payload
-                .downcast_ref::<String>()
-                .map(String::as_str)
-                .or_else(|| payload.downcast_ref::<&str>().copied());
-            if !text.is_some_and(|text| text.starts_with(EXPECTED)) {
-                loud(info);
-            }
-        }));
-    });
 }

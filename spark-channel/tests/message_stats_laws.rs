@@ -3,8 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    panic,
-    sync::{Arc, Mutex, Once},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -18,6 +17,11 @@ use tokio::{
     task::JoinSet,
     time::{Instant, sleep, timeout},
 };
+
+use crate::schedules::{EXPECTED, quiet_expected_panics, virtual_time};
+
+#[path = "support/schedules.rs"]
+mod schedules;
 
 const NAMES: [&str; 3] = ["ask", "tell", "list"];
 const CAPACITY: usize = 1_024;
@@ -131,12 +135,7 @@ proptest! {
     #[test]
     fn what_is_told_is_what_handlers_measure(plan in plan()) {
         quiet_expected_panics();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .expect("the runtime starts");
-        runtime.block_on(carry_out(&plan))?;
+        virtual_time().block_on(carry_out(&plan))?;
     }
 }
 
@@ -364,7 +363,7 @@ impl Clerk {
         if order.takes > 0 {
             sleep(Duration::from_millis(order.takes)).await;
         }
-        assert!(order.fate != Fate::Panics, "expected panic");
+        assert!(order.fate != Fate::Panics, "{EXPECTED}");
         eyre::ensure!(order.fate != Fate::Fails, "expected failure");
         Ok(())
     }
@@ -455,17 +454,4 @@ fn op() -> impl Strategy<Value = Op> {
         }),
         1 => (0..9_u64).prop_map(Op::Pause),
     ]
-}
-
-/// Prints no backtrace for what a schedule asks for.
-fn quiet_expected_panics() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let loud = panic::take_hook();
-        panic::set_hook(Box::new(move |info| {
-            if info.payload().downcast_ref::<&str>() != Some(&"expected panic") {
-                loud(info);
-            }
-        }));
-    });
 }

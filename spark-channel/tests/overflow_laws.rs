@@ -14,6 +14,11 @@ use spark_channel::{
 };
 use tokio::{task::JoinSet, time::sleep};
 
+use crate::schedules::{two_threads, virtual_time};
+
+#[path = "support/schedules.rs"]
+mod schedules;
+
 const CLASSES: [Class; 6] = [
     Class::DEFAULT,
     Class::new("control")
@@ -118,9 +123,7 @@ proptest! {
 
     #[test]
     fn the_laws_of_classes_hold_in_virtual_time(plan in plan()) {
-        let mut runtime = tokio::runtime::Builder::new_current_thread();
-        let runtime = runtime.enable_time().start_paused(true).build()?;
-        check(&plan, &runtime.block_on(run(&plan)))?;
+        check(&plan, &virtual_time().block_on(run(&plan)))?;
     }
 }
 
@@ -134,9 +137,7 @@ proptest! {
 
     #[test]
     fn the_laws_of_classes_hold_on_two_threads(plan in plan()) {
-        let mut runtime = tokio::runtime::Builder::new_multi_thread();
-        let runtime = runtime.enable_time().worker_threads(2).build()?;
-        check(&plan, &runtime.block_on(run(&plan)))?;
+        check(&plan, &two_threads().block_on(run(&plan)))?;
     }
 }
 

@@ -9,7 +9,7 @@ use spark_channel::{
 };
 use tokio::{sync::Notify, task::yield_now};
 
-use crate::support::{Log, queued, reason, within};
+use crate::support::{Log, queued, reason, until, within};
 
 mod support;
 
@@ -208,9 +208,7 @@ async fn messages_that_panic_when_no_module_can_be_made_are_all_given_back_and_f
         let asked = [(); 2].map(|()| queued(dispatcher.request(bomb('!'))));
         assert!(dispatcher.try_command(bomb('!')).is_ok());
         let last = queued(dispatcher.request(bomb('!')));
-        while set.population().waiting == 0 {
-            yield_now().await;
-        }
+        until(|| set.population().waiting > 0).await;
 
         drop(running);
 

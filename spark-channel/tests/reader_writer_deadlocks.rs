@@ -9,10 +9,12 @@ use reading::{
 };
 use spark_channel::{Access, Class, Reply, SparkChannelError, Stop, module};
 use support::{Gate, Log, queued, reason, within};
-use tokio::{runtime::Builder, sync::oneshot, task::yield_now, time::Instant};
+use tokio::{sync::oneshot, task::yield_now, time::Instant};
 
 #[path = "support/reading.rs"]
 mod reading;
+#[path = "support/schedules.rs"]
+mod schedules;
 mod support;
 
 #[tokio::test(start_paused = true)]
@@ -539,16 +541,12 @@ proptest! {
 
     #[test]
     fn whatever_handlers_ask_for_everybody_is_answered(asked in asked()) {
-        let mut runtime = Builder::new_current_thread();
-        let runtime = runtime.enable_time().start_paused(true).build().expect("a runtime");
-        runtime.block_on(all_are_answered(asked));
+        schedules::virtual_time().block_on(all_are_answered(asked));
     }
 
     #[test]
     fn whatever_handlers_ask_for_everybody_is_answered_on_several_threads(asked in asked()) {
-        let mut runtime = Builder::new_multi_thread();
-        let runtime = runtime.worker_threads(2).enable_time().build().expect("a runtime");
-        runtime.block_on(all_are_answered(asked));
+        schedules::two_threads().block_on(all_are_answered(asked));
     }
 }
 

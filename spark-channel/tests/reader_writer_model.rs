@@ -16,6 +16,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 #[path = "support/reading.rs"]
 mod reading;
+#[path = "support/schedules.rs"]
+mod schedules;
 mod support;
 
 /// Everything but a time limit takes whole units, and each limit a remainder of its own: no
@@ -78,12 +80,7 @@ proptest! {
 
     #[test]
     fn a_reader_writer_module_does_what_the_model_does(plan in plan()) {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .expect("a runtime");
-        let outcome = runtime.block_on(run(plan.clone()));
+        let outcome = schedules::virtual_time().block_on(run(plan.clone()));
         prop_assert_eq!(outcome, Model::run(&plan));
     }
 }

@@ -1,7 +1,7 @@
 //! The accounting law under supervision: whatever fails, restarts and stops, of
 //! whatever is accepted each message is accounted for once, and every asker answered.
 
-use std::{panic, sync::Once, time::Duration};
+use std::time::Duration;
 
 use proptest::prelude::*;
 use spark_channel::{
@@ -9,13 +9,15 @@ use spark_channel::{
     SparkChannelCancellationToken, SparkChannelError, SparkGenericModuleDispatcher,
     SparkGenericModuleMessage, Stop, Strategy as Answer, Supervisor,
 };
-use tokio::runtime;
 
-use crate::support::within;
+use crate::{
+    schedules::{EXPECTED, quiet_expected_panics, two_threads, virtual_time},
+    support::within,
+};
 
+#[path = "support/schedules.rs"]
+mod schedules;
 mod support;
-
-const EXPECTED: &str = "expected panic";
 
 const SLOW: Class = Class::new("slow")
     .priority(Priority::Low)
@@ -179,9 +181,7 @@ proptest! {
 
     #[test]
     fn everything_accepted_is_accounted_for_in_virtual_time(plan in plan()) {
-        let mut runtime = runtime::Builder::new_current_thread();
-        let runtime = runtime.enable_time().start_paused(true).build()?;
-        runtime.block_on(run(plan));
+        virtual_time().block_on(run(plan));
     }
 }
 
@@ -195,9 +195,7 @@ proptest! {
 
     #[test]
     fn everything_accepted_is_accounted_for_on_two_threads(plan in plan()) {
-        let mut runtime = runtime::Builder::new_multi_thread();
-        let runtime = runtime.worker_threads(2).enable_time().build()?;
-        runtime.block_on(run(plan));
+        two_threads().block_on(run(plan));
     }
 }
 
@@ -308,22 +306,4 @@ fn build(plan: &Plan) -> (Supervisor, Vec<Dispatcher>) {
     }
     outer.supervisor(inner);
     (outer, children)
-}
-
-/// Prints no backtrace for what a plan asks for.
-fn quiet_expected_panics() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let loud = panic::take_hook();
-        panic::set_hook(Box::new(move |info| {
-            let payload = info.payload();
-            let text = payload
-                .downcast_ref::<String>()
-                .map(String::as_str)
-                .or_else(|| payload.downcast_ref::<&str>().copied());
-            if !text.is_some_and(|text| text.starts_with(EXPECTED)) {
-                loud(info);
-            }
-        }));
-    });
 }

@@ -147,10 +147,7 @@ impl Route {
         });
         #[cfg(feature = "openapi")]
         let described = Arc::clone(&target);
-        let route = Self {
-            watched,
-            ..Self::new(Target::Whole(target))
-        };
+        let route = Self::new(Target::Whole(target)).watching(watched);
         #[cfg(feature = "openapi")]
         let route = route.describe(move |operation| described.codec.describe(operation));
         route
@@ -180,10 +177,7 @@ impl Route {
         let target = Arc::new(CommandTarget { codec, dispatcher });
         #[cfg(feature = "openapi")]
         let described = Arc::clone(&target);
-        let route = Self {
-            watched,
-            ..Self::new(Target::Whole(target))
-        };
+        let route = Self::new(Target::Whole(target)).watching(watched);
         #[cfg(feature = "openapi")]
         let route = route.describe(move |operation| {
             described.codec.describe(operation);

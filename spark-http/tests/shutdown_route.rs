@@ -33,7 +33,7 @@ async fn serve(
     let server = HttpServer::bind("127.0.0.1:0").await.expect("a free port");
     let builder = Ingress::builder().module("m", TextCodec, module);
     let ingress = routes(builder, server.handle()).build().expect("valid");
-    wire::serve_bound(server, ingress)
+    wire::Serving::start(server, ingress)
 }
 
 async fn ask(client: &mut Client, method: &str, key: &str) -> Reply {
@@ -112,7 +112,7 @@ async fn a_second_request_neither_hastens_nor_hinders() {
         .shutdown_route(server.handle(), credential())
         .build()
         .expect("valid");
-    let serving = wire::serve_bound(server, ingress.clone());
+    let serving = wire::Serving::start(server, ingress.clone());
     let mut busy = serving.connect().await;
     busy.post("m", "under way").await;
     within(gated.has_started()).await;

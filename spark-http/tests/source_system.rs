@@ -14,7 +14,7 @@ use tower::ServiceExt as _;
 
 use crate::{
     modules::Gated,
-    wire::{Client, Reply, Serving, serve, serve_bound, within},
+    wire::{Client, Reply, Serving, serve, within},
 };
 
 #[path = "support/modules.rs"]
@@ -57,7 +57,7 @@ async fn shutdown_is_neither_unauthenticated_nor_a_get() {
         .shutdown_route(server.handle(), credential)
         .build()
         .expect("valid");
-    let serving = serve_bound(server, ingress);
+    let serving = Serving::start(server, ingress);
     for (method, status) in [("GET", 405), ("POST", 401)] {
         let mut client = serving.connect().await;
         client

@@ -22,6 +22,7 @@ use tokio::{
 use crate::{
     ledger::{Entry, Event, Failure, Job, Ledger, Outcome},
     schedule::{End, Op, Plan, Policy, Route, Shape, Way, Work},
+    schedules,
     subject::{Boxed, Subject},
 };
 
@@ -60,15 +61,11 @@ struct Sender {
 /// Carries out `plan` on a runtime of its own.
 pub(crate) fn run(plan: &Plan, exact: bool) -> Ran {
     let runtime = if exact {
-        let mut builder = tokio::runtime::Builder::new_current_thread();
-        builder.enable_time().start_paused(true).build()
+        schedules::virtual_time()
     } else {
-        let mut builder = tokio::runtime::Builder::new_multi_thread();
-        builder.enable_time().worker_threads(2).build()
+        schedules::two_threads()
     };
-    runtime
-        .expect("the runtime starts")
-        .block_on(interpret(plan, exact))
+    runtime.block_on(interpret(plan, exact))
 }
 
 async fn interpret(plan: &Plan, exact: bool) -> Ran {

@@ -7,10 +7,10 @@ use spark_channel::{SparkChannelError, Stage, Stop, StopReason};
 use tokio::time::Instant;
 
 use crate::{
-    EXPECTED,
     interpreter::Ran,
     ledger::{Book, Event, Failure, JobId, Outcome, key_of},
     schedule::{End, Hook, Plan, Policy, Route, Shape},
+    schedules::EXPECTED,
     subject::answer_to,
 };
 

@@ -12,6 +12,8 @@ use std::{
 use spark_channel::{ModuleBuilder, NativeHandler, SparkChannelError, Stage, Stop, module, pool};
 use tokio::{task::JoinSet, time::Instant};
 
+use crate::schedules;
+
 const CALLERS: usize = 48;
 const CALLS: usize = 150;
 
@@ -75,11 +77,7 @@ fn a_pool_tells_the_truth_to_those_who_time_out() {
 
 fn race(build: impl FnOnce(&Arc<[AtomicBool]>) -> ModuleBuilder<Spinner>) {
     let seen: Arc<[AtomicBool]> = (0..CALLERS * CALLS).map(|_| false.into()).collect();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_time()
-        .build()
-        .expect("the runtime starts");
+    let runtime = schedules::two_threads();
     let (told, report) = runtime.block_on(async {
         let handle = build(&seen).capacity(32).spawn();
         let mut callers = JoinSet::new();

@@ -6,9 +6,9 @@ use spark_channel::{NativeHandler, SparkGenericModuleHandler, async_trait, curre
 use tokio::time::sleep;
 
 use crate::{
-    EXPECTED,
     ledger::{Event, Failure, Job, JobId, Ledger},
     schedule::{Hook, Plan, Work},
+    schedules::EXPECTED,
 };
 
 pub(crate) struct Subject {

@@ -31,6 +31,16 @@ pub(crate) fn within<F: IntoFuture>(future: F) -> impl Future<Output = F::Output
     }
 }
 
+/// Lets others run until `condition` holds.
+#[track_caller]
+pub(crate) fn until(condition: impl Fn() -> bool) -> impl Future<Output = ()> {
+    within(async move {
+        while !condition() {
+            tokio::task::yield_now().await;
+        }
+    })
+}
+
 /// Polls `future` once, which sends a request, and leaves it to be awaited later.
 #[track_caller]
 pub(crate) fn queued<F: Future>(future: F) -> Spawn<F> {

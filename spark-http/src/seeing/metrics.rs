@@ -160,9 +160,9 @@ fn write_modules(page: &mut Page, modules: &BTreeMap<Arc<str>, Named>) {
         "Accepted messages by what became of them",
     );
     for (name, module) in modules {
-        for (outcome, count) in OUTCOMES {
+        for (outcome, count) in module.stats.outcomes() {
             let labels = [("module", &**name), ("outcome", outcome)];
-            family.sample(&labels, count(&module.stats));
+            family.sample(&labels, count);
         }
     }
     for (metric, kind, help, value) in VALUES {
@@ -297,19 +297,6 @@ fn coarse(durations: &Durations) -> (Vec<(std::time::Duration, u64)>, u64) {
 }
 
 type Value = fn(&Stats) -> u64;
-
-const OUTCOMES: [(&str, Value); 10] = [
-    ("handled", |stats| stats.handled),
-    ("panicked", |stats| stats.panicked),
-    ("interrupted", |stats| stats.interrupted),
-    ("returned", |stats| stats.returned),
-    ("undelivered", |stats| stats.undelivered),
-    ("expired", |stats| stats.expired),
-    ("abandoned", |stats| stats.abandoned),
-    ("dropped", |stats| stats.dropped),
-    ("conflated", |stats| stats.conflated),
-    ("shutdown", |stats| stats.shutdowns),
-];
 
 type ServerValue = fn(&ServerStats) -> u64;
 

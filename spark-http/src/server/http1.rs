@@ -5,7 +5,7 @@ use std::{
     future::Future,
     pin::pin,
     sync::{Arc, Mutex, atomic::Ordering},
-    task::{Poll, ready},
+    task::Poll,
 };
 
 use bytes::Bytes;
@@ -132,8 +132,7 @@ async fn drive<T: Transport>(
     let mut connection = pin!(connection);
     let mut closing = pin!(close_idle.cancelled());
     let mut is_closing = false;
-    // One timer for the life of the connection. It is moved forward only once it has
-    // fired too early, so that a request costs no timer operation.
+    // One timer for the life of the connection.
     let mut alarm = pin!(sleep_until(due::after(Instant::now(), limits.head)));
     std::future::poll_fn(|cx| {
         // First, so that a request that has arrived is seen before anything is closed.
@@ -154,16 +153,7 @@ async fn drive<T: Transport>(
         let Some((due, overdue)) = tap.timeline.due(limits) else {
             return Poll::Pending;
         };
-        loop {
-            if alarm.deadline() > due {
-                alarm.as_mut().reset(due);
-            }
-            ready!(alarm.as_mut().poll(cx));
-            if Instant::now() >= due {
-                return Poll::Ready(End::Overdue(overdue));
-            }
-            alarm.as_mut().reset(due);
-        }
+        due::poll_at(alarm.as_mut(), due, cx).map(|()| End::Overdue(overdue))
     })
     .await
 }

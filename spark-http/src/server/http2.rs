@@ -123,8 +123,7 @@ where
     let mut connection = pin!(connection);
     let mut draining = pin!(shared.drain.begun());
     let mut is_leaving = false;
-    // One timer for the life of the connection. It is moved forward only once it has
-    // fired too early, so that a request costs no timer operation.
+    // One timer for the life of the connection.
     let mut alarm = pin!(sleep_until(due::after(Instant::now(), limits.head)));
     std::future::poll_fn(|cx| {
         loop {
@@ -136,20 +135,13 @@ where
                     Err(error) => End::Failed(error),
                 });
             }
-            let mut leaves = !is_leaving && draining.as_mut().poll(cx).is_ready();
-            while !leaves {
+            let drains = !is_leaving && draining.as_mut().poll(cx).is_ready();
+            if !drains {
                 let Some((due, overdue)) = account.due(limits) else {
                     return Poll::Pending;
                 };
-                if alarm.deadline() > due {
-                    alarm.as_mut().reset(due);
-                }
-                ready!(alarm.as_mut().poll(cx));
-                if Instant::now() < due {
-                    alarm.as_mut().reset(due);
-                } else if overdue == Overdue::Idle {
-                    leaves = true;
-                } else {
+                ready!(due::poll_at(alarm.as_mut(), due, cx));
+                if overdue != Overdue::Idle {
                     return Poll::Ready(End::Overdue(overdue));
                 }
             }

@@ -31,17 +31,6 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let server = builder.bind("127.0.0.1:0").await.expect("a free port");
-    serve_bound(server, service)
-}
-
-pub(crate) fn serve_bound<S, B>(server: HttpServer, service: S) -> Serving
-where
-    S: Service<http::Request<Body>, Response = http::Response<B>> + Clone + Send + 'static,
-    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    S::Future: Send,
-    B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
     Serving::start(server, service)
 }
 
