@@ -20,7 +20,7 @@ use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 
-use crate::panic;
+use crate::{ErrorAnswer, panic};
 
 mod receive;
 mod stream;
@@ -259,6 +259,15 @@ impl BodyError {
     fn new(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self {
             source: source.into(),
+        }
+    }
+
+    /// 400, as clients leave and networks fail; 500 if it was code on this side.
+    pub(crate) fn into_error_answer(self) -> ErrorAnswer {
+        if self.source.is::<Panicked>() {
+            ErrorAnswer::internal(self.source)
+        } else {
+            ErrorAnswer::body_cut().with_detail(self.source)
         }
     }
 }

@@ -12,12 +12,17 @@ use crate::{Address, ErrorAnswer, Identity, PathParameters, params};
 
 /// What is known of a request beside its body.
 pub struct Context {
-    parts: Parts,
+    head: Box<Head>,
     handler: Arc<str>,
     path_parameters: PathParameters,
     identity: Option<Identity>,
-    request_id: HeaderValue,
     deadline: Option<Instant>,
+}
+
+/// A request's head and its id. Boxed as it arrives: what passes requests on moves a pointer.
+pub(crate) struct Head {
+    pub(crate) parts: Parts,
+    pub(crate) id: HeaderValue,
 }
 
 /// The client's address, as a request extension.
@@ -31,19 +36,17 @@ pub struct PeerAddr(pub Address);
 
 impl Context {
     pub(crate) fn new(
-        parts: Parts,
+        head: Box<Head>,
         handler: Arc<str>,
         path_parameters: PathParameters,
         identity: Option<Identity>,
-        request_id: HeaderValue,
         deadline: Option<Instant>,
     ) -> Self {
         Self {
-            parts,
+            head,
             handler,
             path_parameters,
             identity,
-            request_id,
             deadline,
         }
     }
@@ -65,28 +68,28 @@ impl Context {
     /// The request's method.
     #[must_use]
     pub fn method(&self) -> &Method {
-        &self.parts.method
+        &self.head.parts.method
     }
 
     #[cfg(feature = "ws")]
     pub(crate) fn take_extension<T: Send + Sync + 'static>(&mut self) -> Option<T> {
-        self.parts.extensions.remove()
+        self.head.parts.extensions.remove()
     }
 
     pub(crate) fn version(&self) -> Version {
-        self.parts.version
+        self.head.parts.version
     }
 
     /// The request's target, as sent.
     #[must_use]
     pub fn uri(&self) -> &Uri {
-        &self.parts.uri
+        &self.head.parts.uri
     }
 
     /// What follows the `?` of the target, as sent: still percent-encoded.
     #[must_use]
     pub fn query(&self) -> Option<&str> {
-        self.parts.uri.query()
+        self.head.parts.uri.query()
     }
 
     /// What the request's path has in the place of its route's `{parameter}`s.
@@ -134,7 +137,7 @@ impl Context {
     /// The request's headers.
     #[must_use]
     pub fn headers(&self) -> &HeaderMap {
-        &self.parts.headers
+        &self.head.parts.headers
     }
 
     /// The id of the last [event](crate::SseEvent::id) that the client has seen, if it has come back
@@ -148,7 +151,7 @@ impl Context {
     /// What servers and layers attached to the request.
     #[must_use]
     pub fn extensions(&self) -> &Extensions {
-        &self.parts.extensions
+        &self.head.parts.extensions
     }
 
     /// The client's address, if whoever accepted the connection [told](PeerAddr).
@@ -169,15 +172,15 @@ impl Context {
     #[must_use]
     pub fn request_id(&self) -> &str {
         // Both kinds are visible ASCII, which is checked where they are made.
-        self.request_id.to_str().unwrap_or_default()
+        self.head.id.to_str().unwrap_or_default()
     }
 
     /// The request's head, for whoever serves it from here on; the identity is an extension.
     pub(crate) fn into_parts(mut self) -> Parts {
         if let Some(identity) = self.identity {
-            self.parts.extensions.insert(identity);
+            self.head.parts.extensions.insert(identity);
         }
-        self.parts
+        self.head.parts
     }
 
     /// When the client gets an answer whether the handler is done or not; `None` if the handler
@@ -203,7 +206,7 @@ impl fmt::Debug for Context {
             .field("handler", &self.handler)
             .field("method", self.method())
             .field("peer", &self.peer())
-            .field("request_id", &self.request_id)
+            .field("request_id", &self.head.id)
             .finish_non_exhaustive()
     }
 }

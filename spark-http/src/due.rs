@@ -3,11 +3,15 @@
 use std::{
     future::Future,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
-use tokio::time::{Instant, Sleep};
+use pin_project_lite::pin_project;
+use tokio::{
+    task::coop,
+    time::{Instant, Sleep, sleep_until},
+};
 
 /// When `limit` is due, counted from `start`. What is due in [`NEVER`] or later is due then.
 pub(crate) fn after(start: Instant, limit: Duration) -> Instant {
@@ -19,20 +23,67 @@ pub(crate) fn unless_never(start: Instant, limit: Duration) -> Option<Instant> {
     (limit < NEVER).then(|| start + limit)
 }
 
-/// Completes once `at` has come, by a timer that serves one instant after the other.
-///
-/// It is moved forward only once it has fired too early, so that what is put off again and again
-/// costs no timer operation each time.
-pub(crate) fn poll_at(mut timer: Pin<&mut Sleep>, at: Instant, cx: &mut Context<'_>) -> Poll<()> {
-    loop {
-        if timer.deadline() > at {
-            timer.as_mut().reset(at);
+pin_project! {
+    /// A timer for one instant after the other, on behalf of one task.
+    ///
+    /// It is moved forward only once it has fired too early, so that what is put off again and again
+    /// costs no timer operation each time.
+    pub(crate) struct Alarm {
+        #[pin]
+        timer: Sleep,
+        wakes: Wakes,
+    }
+}
+
+/// Whom a pending future wakes. Polled by that task again, before it has, it need not be polled.
+#[derive(Default)]
+pub(crate) struct Wakes(Option<Waker>);
+
+// === impl Alarm ===
+
+impl Alarm {
+    /// An alarm that is asked for nothing before `first`, mostly.
+    pub(crate) fn new(first: Instant) -> Self {
+        Self {
+            timer: sleep_until(first),
+            wakes: Wakes::default(),
         }
-        ready!(timer.as_mut().poll(cx));
-        if Instant::now() >= at {
-            return Poll::Ready(());
+    }
+
+    /// Completes once `at` has come.
+    pub(crate) fn poll_at(self: Pin<&mut Self>, at: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        let mut this = self.project();
+        if this.wakes.the_task_of(cx) && this.timer.deadline() <= at && !this.timer.is_elapsed() {
+            return Poll::Pending;
         }
-        timer.as_mut().reset(at);
+        loop {
+            if this.timer.deadline() > at {
+                this.timer.as_mut().reset(at);
+            }
+            if this.timer.as_mut().poll(cx).is_pending() {
+                this.wakes.note(cx);
+                return Poll::Pending;
+            }
+            if Instant::now() >= at {
+                return Poll::Ready(());
+            }
+            this.timer.as_mut().reset(at);
+        }
+    }
+}
+
+// === impl Wakes ===
+
+impl Wakes {
+    pub(crate) fn the_task_of(&self, cx: &Context<'_>) -> bool {
+        let waker = self.0.as_ref();
+        waker.is_some_and(|waker| waker.will_wake(cx.waker()))
+    }
+
+    /// The future was polled, and is pending.
+    pub(crate) fn note(&mut self, cx: &Context<'_>) {
+        // Without budget it has yielded, and waits for nothing.
+        self.0 = coop::has_budget_remaining().then(|| cx.waker().clone());
     }
 }
 

@@ -101,6 +101,17 @@ impl Permits {
         }
     }
 
+    /// Takes a permit if one is free.
+    pub(crate) fn try_acquire(self: &Arc<Self>) -> Option<Permit> {
+        let mut state = self.lock();
+        if state.held == self.limit {
+            return None;
+        }
+        state.held += 1;
+        drop(state);
+        Some(Permit(Arc::clone(self)))
+    }
+
     /// Whether whoever comes now is turned away.
     pub(crate) fn is_full(&self) -> bool {
         let state = self.lock();

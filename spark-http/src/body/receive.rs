@@ -20,6 +20,7 @@ use http::{HeaderMap, HeaderValue, header::CONTENT_LENGTH};
 use http_body::{Body as _, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::BodyError;
 use crate::{Body, ErrorAnswer, ModuleError, due};
 
 /// A request's body, chunk by chunk: what a [streaming route](crate::Route::streaming) hands to
@@ -240,7 +241,10 @@ impl ModuleError for ReceiveError {
             Self::Cut { source: None } => ErrorAnswer::body_cut(),
             Self::Cut {
                 source: Some(source),
-            } => ErrorAnswer::body_cut().with_detail(source),
+            } => match source.downcast::<BodyError>() {
+                Ok(error) => error.into_error_answer(),
+                Err(source) => ErrorAnswer::body_cut().with_detail(source),
+            },
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A request's place among those in flight.
 
-use std::{future::Future as _, pin::pin, sync::Arc, task::Poll};
+use std::sync::Arc;
 
 use http::{Method, request::Parts};
 use tokio::time::{Instant, timeout_at};
@@ -109,13 +109,14 @@ async fn acquire(
     let Some(permits) = permits else {
         return Ok(None);
     };
-    let mut acquiring = pin!(permits.acquire());
-    // Without a timer if it need not wait.
-    let at_once = std::future::poll_fn(|cx| Poll::Ready(acquiring.as_mut().poll(cx))).await;
-    let acquired = match (at_once, deadline) {
-        (Poll::Ready(acquired), _) => acquired,
-        (Poll::Pending, None) => acquiring.await,
-        (Poll::Pending, Some(deadline)) => match timeout_at(deadline, acquiring).await {
+    if let Some(permit) = permits.try_acquire() {
+        return Ok(Some(permit));
+    }
+    let acquiring = permits.acquire();
+    let acquired = match deadline {
+        None => acquiring.await,
+        // Boxed: most requests' futures need no room for it.
+        Some(deadline) => match Box::pin(timeout_at(deadline, acquiring)).await {
             Ok(acquired) => acquired,
             Err(_) => return Err(ErrorAnswer::never_started()),
         },

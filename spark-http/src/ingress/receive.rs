@@ -1,19 +1,19 @@
 //! Reading a request's body: all of it, within its limits, or not at all.
 
 use std::{
-    error::Error,
-    future::{Future as _, poll_fn},
-    pin::pin,
-    task::Poll,
+    future::poll_fn,
+    mem,
+    pin::Pin,
+    task::{Context, Poll, ready},
 };
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
-use http_body::Body;
+use http_body::Body as _;
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
-    ErrorAnswer,
+    Body, ErrorAnswer,
     body::{Announced, BodyLimits},
     due,
     permits::{Full, Reserved},
@@ -24,6 +24,13 @@ struct Collected {
     limit: usize,
     first: Bytes,
     rest: BytesMut,
+}
+
+/// A body on its way into memory.
+struct Collecting<'a, 'b> {
+    body: &'a mut Body,
+    collected: Collected,
+    reserved: &'a mut Reserved<'b>,
 }
 
 /// Reads `body` to its end.
@@ -37,28 +44,29 @@ struct Collected {
 /// # Cancel safety
 ///
 /// Dropping the future drops what was read.
-pub(super) async fn body<B>(
-    body: B,
+pub(super) async fn body(
+    body: &mut Body,
     headers: &HeaderMap,
     limits: BodyLimits,
     reserved: &mut Reserved<'_>,
-) -> Result<Bytes, ErrorAnswer>
-where
-    B: Body,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
-{
+) -> Result<Bytes, ErrorAnswer> {
     let Announced { length, least } = limits.check(headers, body.size_hint())?;
     if body.is_end_stream() && least == 0 {
         return Ok(Bytes::new());
     }
-    let mut collecting = pin!(collect(body, limits.bytes, reserved));
+    let mut collecting = Collecting {
+        body,
+        collected: Collected::new(limits.bytes),
+        reserved,
+    };
     // Small bodies come with their head: no timer, and no look at the clock.
-    let at_once = poll_fn(|cx| Poll::Ready(collecting.as_mut().poll(cx))).await;
+    let at_once = poll_fn(|cx| Poll::Ready(collecting.poll(cx))).await;
     let bytes = match at_once {
         Poll::Ready(collected) => collected?,
         Poll::Pending => {
             let due = due::after(Instant::now(), limits.timeout);
-            let collected = timeout_at(due, collecting).await;
+            // Boxed: most requests' futures need no room for it.
+            let collected = Box::pin(timeout_at(due, poll_fn(|cx| collecting.poll(cx)))).await;
             collected.unwrap_or_else(|_| Err(ErrorAnswer::body_too_slow()))?
         }
     };
@@ -69,39 +77,34 @@ where
     Ok(bytes)
 }
 
-async fn collect<B>(
-    body: B,
-    limit: usize,
-    reserved: &mut Reserved<'_>,
-) -> Result<Bytes, ErrorAnswer>
-where
-    B: Body,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
-{
-    let mut body = pin!(body);
-    let mut collected = Collected::new(limit);
-    loop {
-        match poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
-            None => return Ok(collected.into_bytes()),
-            Some(Ok(frame)) => {
-                // Trailers have no meaning here.
-                if let Ok(data) = frame.into_data() {
-                    let length = data.remaining();
-                    // First, as this client need not come back.
-                    if !collected.has_room_for(length) {
-                        return Err(ErrorAnswer::body_too_large(limit));
+// === impl Collecting ===
+
+impl Collecting<'_, '_> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, ErrorAnswer>> {
+        loop {
+            match ready!(Pin::new(&mut *self.body).poll_frame(cx)) {
+                None => return Poll::Ready(Ok(self.collected.take())),
+                Some(Ok(frame)) => {
+                    // Trailers have no meaning here.
+                    if let Ok(data) = frame.into_data() {
+                        self.push(data)?;
                     }
-                    reserved
-                        .grow(length)
-                        .map_err(|Full| ErrorAnswer::out_of_memory())?;
-                    collected.push(data);
                 }
-            }
-            Some(Err(error)) => {
-                let error: Box<dyn Error + Send + Sync> = error.into();
-                return Err(ErrorAnswer::body_cut().with_detail(error));
+                Some(Err(error)) => return Poll::Ready(Err(error.into_error_answer())),
             }
         }
+    }
+
+    fn push(&mut self, data: Bytes) -> Result<(), ErrorAnswer> {
+        // First, as this client need not come back.
+        if !self.collected.has_room_for(data.len()) {
+            return Err(ErrorAnswer::body_too_large(self.collected.limit));
+        }
+        self.reserved
+            .grow(data.len())
+            .map_err(|Full| ErrorAnswer::out_of_memory())?;
+        self.collected.push(data);
+        Ok(())
     }
 }
 
@@ -121,34 +124,28 @@ impl Collected {
     }
 
     /// Adds what there is [room for](Self::has_room_for).
-    fn push(&mut self, mut data: impl Buf) {
+    fn push(&mut self, data: Bytes) {
         if self.held() == 0 {
-            // No copy if `data` is `Bytes`.
-            self.first = data.copy_to_bytes(data.remaining());
+            self.first = data;
             return;
         }
         if self.rest.is_empty() {
-            self.rest.reserve(self.first.len() + data.remaining());
-            self.rest
-                .extend_from_slice(&std::mem::take(&mut self.first));
+            self.rest.reserve(self.first.len() + data.len());
+            self.rest.extend_from_slice(&mem::take(&mut self.first));
         }
-        while data.has_remaining() {
-            let chunk = data.chunk();
-            self.rest.extend_from_slice(chunk);
-            let length = chunk.len();
-            data.advance(length);
-        }
+        self.rest.extend_from_slice(&data);
     }
 
     fn held(&self) -> usize {
         self.first.len() + self.rest.len()
     }
 
-    fn into_bytes(self) -> Bytes {
+    fn take(&mut self) -> Bytes {
+        let first = mem::take(&mut self.first);
         if self.rest.is_empty() {
-            self.first
+            first
         } else {
-            self.rest.freeze()
+            mem::take(&mut self.rest).freeze()
         }
     }
 }
@@ -175,7 +172,7 @@ mod tests {
                     model.extend(chunk);
                 }
             }
-            prop_assert_eq!(collected.into_bytes(), model);
+            prop_assert_eq!(collected.take(), model);
         }
     }
 }

@@ -8,7 +8,6 @@
 //!    none: what clients make up has no place of its own.
 
 use std::{
-    future::Future,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
@@ -49,7 +48,7 @@ pub(crate) struct Times {
 }
 
 /// A request under way. Dropped without an answer, it counts as abandoned.
-struct Counting<'a> {
+pub(crate) struct Counting<'a> {
     counters: &'a RouteCounters,
     begun: Instant,
     answered: bool,
@@ -59,19 +58,6 @@ struct Counting<'a> {
 
 impl RouteCounters {
     /// Counts what `answering` comes to.
-    pub(crate) async fn count(
-        &self,
-        answering: impl Future<Output = Result<Answer, ErrorAnswer>>,
-    ) -> Result<Answer, ErrorAnswer> {
-        let counting = self.begin();
-        let outcome = answering.await;
-        counting.end(match &outcome {
-            Ok(answer) => answer.status(),
-            Err(error) => error.status(),
-        });
-        outcome
-    }
-
     /// Counts a request that was refused before it reached a route.
     pub(crate) fn count_refused(&self, status: StatusCode) {
         bump(&self.begun);
@@ -93,7 +79,8 @@ impl RouteCounters {
         }
     }
 
-    fn begin(&self) -> Counting<'_> {
+    /// A request has reached the route.
+    pub(crate) fn begin(&self) -> Counting<'_> {
         bump(&self.begun);
         Counting {
             counters: self,
@@ -130,7 +117,12 @@ impl Times {
 // === impl Counting ===
 
 impl Counting<'_> {
-    fn end(mut self, status: StatusCode) {
+    /// Counts how the request ended.
+    pub(crate) fn end(mut self, outcome: &Result<Answer, ErrorAnswer>) {
+        let status = match outcome {
+            Ok(answer) => answer.status(),
+            Err(error) => error.status(),
+        };
         self.answered_with(class(status));
     }
 
@@ -208,18 +200,13 @@ mod tests {
     async fn a_request_is_in_flight_until_it_is_answered_or_dropped() {
         let counters = RouteCounters::default();
         {
-            let waiting = counters.count(std::future::pending());
-            let mut waiting = tokio_test::task::spawn(waiting);
-            assert!(waiting.poll().is_pending());
+            let _waiting = counters.begin();
             assert_eq!(counters.read().in_flight, 1);
         }
-        let answered = counters.count(async {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-            Ok(Answer::default())
-        });
-        answered.await.expect("answered");
-        let refused = counters.count(async { Err(ErrorAnswer::deadline_passed()) });
-        let _ = refused.await.expect_err("refused");
+        let answered = counters.begin();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        answered.end(&Ok(Answer::default()));
+        counters.begin().end(&Err(ErrorAnswer::deadline_passed()));
 
         let counts = counters.read();
         assert_eq!(counts.classes, [0, 1, 0, 0, 1]);

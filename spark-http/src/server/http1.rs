@@ -12,20 +12,23 @@ use bytes::Bytes;
 use http::{Request, Response};
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 
 use super::{
     Settings,
     connection::Common,
-    exchange::{Exchanges, Peer},
+    exchange::{Exchanges, Peer, Shared},
     limits::Limits,
     refusal,
     transport::Transport,
     upgrade,
 };
-use crate::{Body, ErrorAnswer, due};
+use crate::{
+    Body, ErrorAnswer,
+    due::{self, Alarm, Wakes},
+};
 
 pub(super) mod socket;
 pub(super) mod timeline;
@@ -76,7 +79,7 @@ where
     let limits = settings.limits();
     let connection = connection.with_upgrades();
     let watches = !settings.half_close;
-    let end = drive(connection, &tap, &limits, &close_idle, watches).await;
+    let end = drive(connection, &tap, &limits, &shared, &close_idle, watches).await;
 
     // hyper is gone, so whoever has the socket now has taken the connection over.
     let taken_over = {
@@ -126,14 +129,16 @@ async fn drive<T: Transport>(
     connection: impl Future<Output = hyper::Result<()>>,
     tap: &Mutex<Tap<T>>,
     limits: &Limits,
+    shared: &Shared,
     close_idle: &CancellationToken,
     watches: bool,
 ) -> End {
     let mut connection = pin!(connection);
     let mut closing = pin!(close_idle.cancelled());
     let mut is_closing = false;
+    let mut wakes = Wakes::default();
     // One timer for the life of the connection.
-    let mut alarm = pin!(sleep_until(due::after(Instant::now(), limits.head)));
+    let mut alarm = pin!(Alarm::new(due::after(Instant::now(), limits.head)));
     std::future::poll_fn(|cx| {
         // First, so that a request that has arrived is seen before anything is closed.
         if let Poll::Ready(result) = connection.as_mut().poll(cx) {
@@ -142,7 +147,11 @@ async fn drive<T: Transport>(
                 Err(error) => End::Failed(error),
             });
         }
-        is_closing = is_closing || closing.as_mut().poll(cx).is_ready();
+        // It locks what all connections share, so it is asked only before it waits, and in a drain.
+        if !is_closing && (shared.is_draining() || !wakes.the_task_of(cx)) {
+            is_closing = closing.as_mut().poll(cx).is_ready();
+            wakes.note(cx);
+        }
         let mut tap = lock(tap);
         if watches && tap.poll_left(cx).is_ready() {
             return Poll::Ready(End::Left);
@@ -150,10 +159,13 @@ async fn drive<T: Transport>(
         if is_closing && !tap.timeline.is_busy() {
             return Poll::Ready(End::Drained);
         }
-        let Some((due, overdue)) = tap.timeline.due(limits) else {
+        let Some((due, overdue)) = tap.timeline.due(limits, Instant::now) else {
             return Poll::Pending;
         };
-        due::poll_at(alarm.as_mut(), due, cx).map(|()| End::Overdue(overdue))
+        alarm
+            .as_mut()
+            .poll_at(due, cx)
+            .map(|()| End::Overdue(overdue))
     })
     .await
 }

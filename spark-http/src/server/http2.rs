@@ -15,7 +15,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use hyper::server::conn::http2;
 use hyper_util::rt::TokioIo;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 use tower_service::Service;
 
 use super::{
@@ -26,7 +26,10 @@ use super::{
     refusal,
     transport::Transport,
 };
-use crate::{Body, due};
+use crate::{
+    Body,
+    due::{self, Alarm},
+};
 
 mod account;
 mod preface;
@@ -124,7 +127,7 @@ where
     let mut draining = pin!(shared.drain.begun());
     let mut is_leaving = false;
     // One timer for the life of the connection.
-    let mut alarm = pin!(sleep_until(due::after(Instant::now(), limits.head)));
+    let mut alarm = pin!(Alarm::new(due::after(Instant::now(), limits.head)));
     std::future::poll_fn(|cx| {
         loop {
             let polled = connection.as_mut().poll(cx);
@@ -140,7 +143,7 @@ where
                 let Some((due, overdue)) = account.due(limits) else {
                     return Poll::Pending;
                 };
-                ready!(due::poll_at(alarm.as_mut(), due, cx));
+                ready!(alarm.as_mut().poll_at(due, cx));
                 if overdue != Overdue::Idle {
                     return Poll::Ready(End::Overdue(overdue));
                 }

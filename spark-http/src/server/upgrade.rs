@@ -161,8 +161,8 @@ pub(super) async fn keep<T: Transport>(
             return Poll::Ready(());
         }
         while look.as_mut().poll(cx).is_ready() {
-            let due = lock(tap).timeline.due(limits).map(|(due, _)| due);
             let now = Instant::now();
+            let due = lock(tap).timeline.due(limits, || now).map(|(due, _)| due);
             if due.is_some_and(|due| due <= now) {
                 return Poll::Ready(());
             }

@@ -191,7 +191,7 @@ impl<T: Transport> Tap<T> {
                 // Before hyper hands the socket over: what comes next is not for hyper's eyes.
                 self.timeline.switch();
             } else {
-                self.timeline.settled(Instant::now());
+                self.timeline.settled();
             }
             self.busy = None;
         }
@@ -313,7 +313,7 @@ impl<T: Transport> AsyncRead for Socket<T> {
         };
         tap.is_watched = read.is_pending();
         if buffer.filled().len() > before {
-            tap.timeline.read(Instant::now());
+            tap.timeline.read();
         }
         tap.note_waiting(READER, cx, &read);
         read

@@ -9,6 +9,9 @@ use crate::{due, server::limits::Limits};
 #[derive(Debug)]
 pub(in crate::server) struct Timeline {
     phase: Phase,
+    /// When the phase began. `None` until it is asked when something is due: most phases are over
+    /// before that, and need no look at the clock.
+    since: Option<Instant>,
     /// Since when its client has taken nothing of an answer that waits.
     stalled_since: Option<Instant>,
 }
@@ -16,13 +19,13 @@ pub(in crate::server) struct Timeline {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// Nothing has come yet.
-    Silent { since: Instant },
+    Silent,
     /// A part of a request's head has come.
-    Head { since: Instant },
+    Head,
     /// A request is answered, or its answer written out.
     Busy,
     /// Everything is answered and written out.
-    Idle { since: Instant },
+    Idle,
     /// It is on its way to another protocol, or arrived there.
     Switched,
 }
@@ -45,17 +48,18 @@ impl Timeline {
     pub(in crate::server) fn new(accepted: Instant, spoken: Option<Instant>) -> Self {
         Self {
             phase: match spoken {
-                Some(since) => Phase::Head { since },
-                None => Phase::Silent { since: accepted },
+                Some(_) => Phase::Head,
+                None => Phase::Silent,
             },
+            since: Some(spoken.unwrap_or(accepted)),
             stalled_since: None,
         }
     }
 
     /// Bytes came from the client.
-    pub(super) fn read(&mut self, now: Instant) {
-        if let Phase::Silent { .. } | Phase::Idle { .. } = self.phase {
-            self.phase = Phase::Head { since: now };
+    pub(super) fn read(&mut self) {
+        if let Phase::Silent | Phase::Idle = self.phase {
+            self.enter(Phase::Head);
         }
     }
 
@@ -65,9 +69,9 @@ impl Timeline {
     }
 
     /// Everything answered so far is written out, and no request is under way.
-    pub(super) fn settled(&mut self, now: Instant) {
+    pub(super) fn settled(&mut self) {
         if self.phase == Phase::Busy {
-            self.phase = Phase::Idle { since: now };
+            self.enter(Phase::Idle);
         }
     }
 
@@ -100,17 +104,29 @@ impl Timeline {
         matches!(self.phase, Phase::Busy | Phase::Switched)
     }
 
-    /// When, and for what, the connection is overdue unless something happens.
-    pub(in crate::server) fn due(&self, limits: &Limits) -> Option<(Instant, Overdue)> {
-        match self.phase {
-            Phase::Silent { since } => Some((due::after(since, limits.head), Overdue::Silent)),
-            Phase::Head { since } => Some((due::after(since, limits.head), Overdue::Head)),
-            Phase::Idle { since } => Some((due::after(since, limits.keep_alive), Overdue::Silent)),
+    /// When, and for what, the connection is overdue unless something happens. To be asked after
+    /// whatever happened: `clock` tells when it did.
+    pub(in crate::server) fn due(
+        &mut self,
+        limits: &Limits,
+        clock: impl FnOnce() -> Instant,
+    ) -> Option<(Instant, Overdue)> {
+        let (limit, overdue) = match self.phase {
+            Phase::Silent => (limits.head, Overdue::Silent),
+            Phase::Head => (limits.head, Overdue::Head),
+            Phase::Idle => (limits.keep_alive, Overdue::Silent),
             Phase::Busy | Phase::Switched => {
                 let since = self.stalled_since?;
-                Some((due::after(since, limits.write), Overdue::Write))
+                return Some((due::after(since, limits.write), Overdue::Write));
             }
-        }
+        };
+        let since = *self.since.get_or_insert_with(clock);
+        Some((due::after(since, limit), overdue))
+    }
+
+    fn enter(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.since = None;
     }
 }
 
@@ -134,23 +150,27 @@ mod tests {
     fn a_head_has_its_time_from_the_first_byte_and_more_bytes_do_not_extend_it() {
         let start = Instant::now();
         let mut timeline = Timeline::new(start, None);
-        assert_eq!(
-            timeline.due(&LIMITS),
-            Some((at(start, 10), Overdue::Silent))
-        );
-        timeline.read(at(start, 2));
-        timeline.read(at(start, 9));
-        assert_eq!(timeline.due(&LIMITS), Some((at(start, 12), Overdue::Head)));
+        let due = |timeline: &mut Timeline, second| {
+            timeline
+                .due(&LIMITS, || at(start, second))
+                .expect("a limit")
+        };
+        assert_eq!(due(&mut timeline, 1), (at(start, 10), Overdue::Silent));
+        timeline.read();
+        assert_eq!(due(&mut timeline, 2), (at(start, 12), Overdue::Head));
+        timeline.read();
+        assert_eq!(due(&mut timeline, 9), (at(start, 12), Overdue::Head));
 
-        let speaker = Timeline::new(start, Some(at(start, 3)));
-        let due = speaker.due(&LIMITS);
-        assert_eq!(due, Some((at(start, 13), Overdue::Head)));
+        let mut speaker = Timeline::new(start, Some(at(start, 3)));
+        assert_eq!(due(&mut speaker, 4), (at(start, 13), Overdue::Head));
 
         timeline.request();
-        timeline.settled(at(start, 20));
-        timeline.read(at(start, 24));
-        timeline.read(at(start, 30));
-        assert_eq!(timeline.due(&LIMITS), Some((at(start, 34), Overdue::Head)));
+        timeline.settled();
+        assert_eq!(due(&mut timeline, 20), (at(start, 25), Overdue::Silent));
+        timeline.read();
+        assert_eq!(due(&mut timeline, 24), (at(start, 34), Overdue::Head));
+        timeline.read();
+        assert_eq!(due(&mut timeline, 30), (at(start, 34), Overdue::Head));
     }
 
     #[test]
@@ -159,14 +179,15 @@ mod tests {
         let mut timeline = Timeline::new(start, None);
         timeline.request();
         assert!(timeline.is_busy());
-        assert_eq!(timeline.due(&LIMITS), None);
+        assert_eq!(timeline.due(&LIMITS, Instant::now), None);
 
-        timeline.settled(at(start, 7));
+        timeline.settled();
         assert!(!timeline.is_busy());
-        assert_eq!(
-            timeline.due(&LIMITS),
-            Some((at(start, 12), Overdue::Silent))
-        );
+        let due = timeline.due(&LIMITS, || at(start, 7));
+        assert_eq!(due, Some((at(start, 12), Overdue::Silent)));
+        // It has been idle since then, whenever it is asked.
+        let due = timeline.due(&LIMITS, || at(start, 9));
+        assert_eq!(due, Some((at(start, 12), Overdue::Silent)));
     }
 
     #[test]
@@ -179,14 +200,14 @@ mod tests {
         let start = Instant::now();
         let year = at(start, 365 * 24 * 60 * 60);
         let mut timeline = Timeline::new(start, None);
-        let silent = timeline.due(&longest);
-        timeline.read(start);
-        let head = timeline.due(&longest);
+        let silent = timeline.due(&longest, || start);
+        timeline.read();
+        let head = timeline.due(&longest, || start);
         timeline.request();
         timeline.stalled(start);
-        let write = timeline.due(&longest);
-        timeline.settled(start);
-        let idle = timeline.due(&longest);
+        let write = timeline.due(&longest, || start);
+        timeline.settled();
+        let idle = timeline.due(&longest, || start);
         for due in [silent, head, write, idle] {
             assert!(due.is_some_and(|(due, _)| due > year), "{due:?}");
         }
@@ -199,11 +220,17 @@ mod tests {
         timeline.request();
         timeline.stalled(at(start, 1));
         timeline.stalled(at(start, 2));
-        assert_eq!(timeline.due(&LIMITS), Some((at(start, 31), Overdue::Write)));
+        assert_eq!(
+            timeline.due(&LIMITS, || start),
+            Some((at(start, 31), Overdue::Write))
+        );
 
         timeline.wrote();
-        assert_eq!(timeline.due(&LIMITS), None);
+        assert_eq!(timeline.due(&LIMITS, || start), None);
         timeline.stalled(at(start, 8));
-        assert_eq!(timeline.due(&LIMITS), Some((at(start, 38), Overdue::Write)));
+        assert_eq!(
+            timeline.due(&LIMITS, || start),
+            Some((at(start, 38), Overdue::Write))
+        );
     }
 }
