@@ -81,6 +81,18 @@ pub enum ConfigError {
         /// The smallest that can be configured.
         least: usize,
     },
+    /// A window of HTTP/2 is outside of what the protocol allows.
+    #[error("{setting} of {bytes} bytes is not between {least} and {most}")]
+    WindowOutOfRange {
+        /// The method that set it.
+        setting: &'static str,
+        /// The configured size.
+        bytes: u32,
+        /// The smallest that can be configured.
+        least: u32,
+        /// The largest.
+        most: u32,
+    },
 }
 
 /// Fails if one of the named time limits is zero.
@@ -92,3 +104,24 @@ pub(crate) fn check_timeouts(
         None => Ok(()),
     }
 }
+
+/// Fails if one of the named windows is smaller than its least, or larger than the protocol allows.
+#[cfg(feature = "http2")]
+pub(crate) fn check_windows(windows: &[(&'static str, u32, u32)]) -> Result<(), ConfigError> {
+    match windows
+        .iter()
+        .find(|(_, bytes, least)| !(*least..=WINDOW_MAX).contains(bytes))
+    {
+        Some(&(setting, bytes, least)) => Err(ConfigError::WindowOutOfRange {
+            setting,
+            bytes,
+            least,
+            most: WINDOW_MAX,
+        }),
+        None => Ok(()),
+    }
+}
+
+/// RFC 9113, 6.9.1.
+#[cfg(feature = "http2")]
+const WINDOW_MAX: u32 = i32::MAX as u32;

@@ -117,6 +117,10 @@ struct Settings {
     drain_token: CancellationToken,
     #[cfg(feature = "http2")]
     streams_max: NonZeroU32,
+    #[cfg(feature = "http2")]
+    stream_window: u32,
+    #[cfg(feature = "http2")]
+    connection_window: u32,
 }
 
 // === impl HttpServer ===
@@ -136,6 +140,10 @@ impl HttpServer {
                 drain_token: CancellationToken::new(),
                 #[cfg(feature = "http2")]
                 streams_max: STREAMS_MAX,
+                #[cfg(feature = "http2")]
+                stream_window: 128 * 1024,
+                #[cfg(feature = "http2")]
+                connection_window: 256 * 1024,
             },
             endpoints: Vec::new(),
         }
@@ -319,6 +327,29 @@ impl HttpServerBuilder {
         self
     }
 
+    /// Bounds how much of a body a client of HTTP/2 may send before the service reads it, in bytes.
+    /// Default: 128 KiB; from 1 to 2³¹ − 1.
+    ///
+    /// Such bytes are in memory and count against no other bound, the ingress's `body_memory` for
+    /// one. A larger value lets a body come faster from far away: one window a round trip.
+    #[cfg(feature = "http2")]
+    pub fn stream_window(mut self, bytes: u32) -> Self {
+        self.settings.stream_window = bytes;
+        self
+    }
+
+    /// Bounds the same for all bodies of one connection together, in bytes. Default: 256 KiB; from
+    /// 65 535, with which every connection begins (RFC 9113, 6.9.2), to 2³¹ − 1.
+    ///
+    /// Times [`connections_max`](Self::connections_max), it is what clients can make the server hold
+    /// without its having read a byte. A larger value keeps one body that is not read from
+    /// holding up the others for longer.
+    #[cfg(feature = "http2")]
+    pub fn connection_window(mut self, bytes: u32) -> Self {
+        self.settings.connection_window = bytes;
+        self
+    }
+
     /// Adds a place to listen. [`bind`](Self::bind) names the last one.
     ///
     /// All of them make one server: with one service, one bound of connections, one handle and one
@@ -335,8 +366,8 @@ impl HttpServerBuilder {
     ///
     /// # Errors
     ///
-    /// [`BindError::Config`] when a timeout is zero or the head limit too small,
-    /// [`BindError::Listen`] when an address cannot be had; then it listens on none.
+    /// [`BindError::Config`] when a timeout is zero, the head limit too small or a window out of its
+    /// range, [`BindError::Listen`] when an address cannot be had; then it listens on none.
     ///
     /// # Cancel safety
     ///
@@ -416,6 +447,15 @@ impl Settings {
                 least: HEAD_LIMIT_MIN,
             });
         }
+        #[cfg(feature = "http2")]
+        config::check_windows(&[
+            ("stream_window", self.stream_window, 1),
+            (
+                "connection_window",
+                self.connection_window,
+                CONNECTION_WINDOW_MIN,
+            ),
+        ])?;
         Ok(())
     }
 }
@@ -426,6 +466,10 @@ const HEAD_LIMIT_MIN: usize = 8 * 1024;
 /// The least that RFC 9113 recommends.
 #[cfg(feature = "http2")]
 const STREAMS_MAX: NonZeroU32 = NonZeroU32::new(100).expect("not zero");
+
+/// What every connection begins with, and cannot be taken back.
+#[cfg(feature = "http2")]
+const CONNECTION_WINDOW_MIN: u32 = 65_535;
 
 /// Beyond what one process with default limits can serve well, below what exhausts memory.
 const CONNECTIONS_MAX: NonZeroUsize = NonZeroUsize::new(10_000).expect("not zero");

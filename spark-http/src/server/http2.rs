@@ -165,6 +165,17 @@ fn http(settings: &Settings, streams: Streams) -> http2::Builder<Streams> {
     // No pings: one waits behind all that the client has not read yet, so slow readers would be
     // taken for dead ones. TCP's own keep-alive tells them apart.
     http.max_concurrent_streams(settings.streams_max.get())
-        .max_header_list_size(u32::try_from(head_limit).unwrap_or(u32::MAX));
+        .max_header_list_size(u32::try_from(head_limit).unwrap_or(u32::MAX))
+        .initial_stream_window_size(settings.stream_window)
+        .initial_connection_window_size(settings.connection_window)
+        .max_send_buf_size(SEND_BUFFER)
+        // As h2 has them today, said so that no other default becomes ours unseen.
+        .max_pending_accept_reset_streams(20)
+        .max_local_error_reset_streams(1024);
     http
 }
+
+/// How much of an answer h2 takes ahead of its client: enough frames that one is always there to be
+/// written, and little enough that what a stream holds does not depend on the room that its
+/// client announces.
+const SEND_BUFFER: usize = 4 * account::FRAME;

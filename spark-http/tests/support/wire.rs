@@ -1,5 +1,7 @@
 //! A server on a free port, and a client that says exactly what it is told to.
 
+#![allow(dead_code, reason = "each test file uses another part of this one")]
+
 use std::{future::Future, net::SocketAddr, time::Duration};
 
 use spark_http::{Address, Body, DrainReport, HttpServer, HttpServerBuilder, ServerHandle};

@@ -280,9 +280,8 @@ impl Entry for Stream {
     }
 }
 
-/// The size that every client takes a frame of, so that one stream does not hold up the others,
-/// and h2 never holds more of an answer than this.
-const FRAME: usize = 16 * 1024;
+/// The size that every client takes a frame of, so that one stream does not hold up the others.
+pub(super) const FRAME: usize = 16 * 1024;
 
 /// How long a client may take to acknowledge that it should go.
 const GRACE: Duration = Duration::from_secs(2);
