@@ -14,12 +14,13 @@ use tower::ServiceExt as _;
 
 use crate::support::{
     browser::Browser,
+    modules::Broken,
     wire::{Serving, serve, within},
 };
 
 mod support {
     pub(crate) mod browser;
-    #[expect(dead_code, reason = "the client is Chromium")]
+    pub(crate) mod modules;
     pub(crate) mod wire;
 }
 
@@ -46,27 +47,6 @@ impl NativeHandler for Shop {
 
     async fn handle_command(&mut self, message: String) -> eyre::Result<()> {
         self.handle_request(message).await.map(drop)
-    }
-}
-
-/// Never starts.
-struct Broken;
-
-impl NativeHandler for Broken {
-    type Message = String;
-    type Response = String;
-    type Error = eyre::Report;
-
-    async fn started(&mut self) -> eyre::Result<()> {
-        eyre::bail!("not today")
-    }
-
-    async fn handle_request(&mut self, message: String) -> eyre::Result<String> {
-        Ok(message)
-    }
-
-    async fn handle_command(&mut self, _: String) -> eyre::Result<()> {
-        Ok(())
     }
 }
 

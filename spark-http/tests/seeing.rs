@@ -12,8 +12,7 @@ use std::{
 use http::{Method, Request};
 use http_body_util::BodyExt as _;
 use spark_channel::{
-    Backoff, Child, ModuleState, NativeHandler, Stop, Strategy, Supervisor, System, module,
-    spawn_module,
+    Backoff, Child, ModuleState, Stop, Strategy, Supervisor, System, module, spawn_module,
 };
 use spark_http::{
     Answer, Body, ConfigError, HttpServer, Ingress, Route, Seeing, ServerStats, TextCodec,
@@ -24,7 +23,7 @@ use crate::support::{
     call::{call, post},
     echo::Echo,
     exposition::Exposition,
-    modules::Gated,
+    modules::{Broken, Gated},
     wire::{serve, within},
 };
 
@@ -33,32 +32,7 @@ mod support {
     pub(crate) mod echo;
     pub(crate) mod exposition;
     pub(crate) mod modules;
-    #[expect(
-        dead_code,
-        reason = "only its bound on waits is of use without a socket"
-    )]
     pub(crate) mod wire;
-}
-
-/// Fails to start.
-struct Broken;
-
-impl NativeHandler for Broken {
-    type Message = String;
-    type Response = String;
-    type Error = eyre::Report;
-
-    async fn started(&mut self) -> eyre::Result<()> {
-        eyre::bail!("broken")
-    }
-
-    async fn handle_request(&mut self, message: String) -> eyre::Result<String> {
-        Ok(message)
-    }
-
-    async fn handle_command(&mut self, _: String) -> eyre::Result<()> {
-        Ok(())
-    }
 }
 
 fn get(path: &str) -> Request<Body> {

@@ -1,5 +1,7 @@
 //! The modules that tests serve.
 
+#![allow(dead_code, reason = "each test file uses another part of this one")]
+
 use std::{
     sync::{
         Arc,
@@ -56,6 +58,27 @@ impl NativeHandler for Gated {
         self.started.add_permits(1);
         self.gate.acquire().await?.forget();
         assert!(message != "panic", "secret-panic-text");
+        Ok(message)
+    }
+
+    async fn handle_command(&mut self, _: String) -> eyre::Result<()> {
+        Ok(())
+    }
+}
+
+/// Never starts.
+pub(crate) struct Broken;
+
+impl NativeHandler for Broken {
+    type Message = String;
+    type Response = String;
+    type Error = eyre::Report;
+
+    async fn started(&mut self) -> eyre::Result<()> {
+        eyre::bail!("not today")
+    }
+
+    async fn handle_request(&mut self, message: String) -> eyre::Result<String> {
         Ok(message)
     }
 

@@ -132,7 +132,10 @@ impl<T: Transport> Tap<T> {
     ///
     /// Looking is reading, up to a bound; beyond it, whether the client is there shows later.
     pub(in crate::server) fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.is_watched || self.under_way == 0 || self.is_switching {
+        // Of a body that was given up, hyper looks for more once, and no more after that.
+        let is_given_up = self.unread.load(Ordering::Relaxed);
+        let is_watched = self.is_watched && !is_given_up;
+        if is_watched || self.under_way == 0 || self.is_switching {
             return Poll::Pending;
         }
         let Some(transport) = &mut self.transport else {
