@@ -299,6 +299,29 @@ async fn names_are_text_whatever_is_in_them() {
     drop(scene);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_module_has_a_row_of_its_own_whatever_others_are_called() {
+    let mut scene = scene().await;
+    let names = ["twin", "twin", "twin #2", "twin", "twin #3"];
+    let twins = names.map(|name| module(Shop).name(name).spawn());
+    for twin in &twins {
+        scene.seeing.watch(&twin.dispatcher());
+    }
+    scene.open().await;
+    let browser = &mut scene.browser;
+    browser.until(&format!("({NAMES}).length === 12")).await;
+    let shown = format!("({NAMES}).filter((name) => name.startsWith('twin')).sort().join()");
+    let rows = "twin,twin #2,twin #3,twin #4,twin #5";
+    assert_eq!(browser.text(&shown).await, rows);
+    // The ones that are called so are those that show it.
+    browser
+        .eval("document.querySelector('#filter').focus()")
+        .await;
+    browser.write("twin #2").await;
+    assert_eq!(browser.eval(NAMES).await, serde_json::json!(["twin #2"]));
+    scene.end().await;
+}
+
 // --- by keyboard
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -113,13 +113,16 @@ function remember(picture) {
   add(history.sum, { rate: rates.length ? sum(rates, (rate) => rate) : null });
 }
 
-// Modules may share a name; the first of a name has it as its key.
+// Modules may share a name; the first of a name has it as its key. Nobody's key is another one's name.
 function keyed(lines) {
-  const names = new Map();
+  const taken = new Set(lines.map((line) => line.name));
+  const named = new Set();
   return lines.map((line) => {
-    const nth = (names.get(line.name) ?? 0) + 1;
-    names.set(line.name, nth);
-    return { ...line, key: nth === 1 ? line.name : `${line.name} #${nth}` };
+    let key = line.name;
+    if (named.has(key)) for (let nth = 2; taken.has(key); nth += 1) key = `${line.name} #${nth}`;
+    named.add(line.name);
+    taken.add(key);
+    return { ...line, key };
   });
 }
 
