@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use spark_channel::Backlog;
 use spark_http::{
     ErrorAnswer, Ingress, Json, JsonCodec, ModuleError, Route, Seeing, ServerHandle, SseEvent,
@@ -45,8 +45,8 @@ pub(crate) fn ingress(
 
     let ingress = ingress
         .module("echo", TextCodec, modules.echo.dispatcher())
-        .module("fail", TextCodec, modules.fail.dispatcher())
-        .module("panics", TextCodec, modules.panics.dispatcher())
+        .route("fail", fail(modules))
+        .route("panics", panics(modules))
         .route("slow", slow(options, modules))
         .module(
             "sum",
@@ -76,6 +76,20 @@ fn shutdown(server: ServerHandle) -> Route {
     })
 }
 
+fn fail(modules: &Modules) -> Route {
+    let route = Route::module(TextCodec, modules.fail.dispatcher());
+    route.describe(|operation| {
+        operation.summary("Fails with what it was sent: always a 500");
+    })
+}
+
+fn panics(modules: &Modules) -> Route {
+    let route = Route::module(TextCodec, modules.panics.dispatcher());
+    route.describe(|operation| {
+        operation.summary("Panics with what it was sent: always a 500, which does not say it");
+    })
+}
+
 fn slow(options: &Options, modules: &Modules) -> Route {
     let codec = codec_fn(
         |_, body| {
@@ -86,7 +100,13 @@ fn slow(options: &Options, modules: &Modules) -> Route {
         |_, slept: Duration| format!("slept {} ms", slept.as_millis()),
     );
     let route = Route::module(codec, modules.slow.dispatcher());
-    let mut route = route.concurrency(1).queue(2);
+    let mut route = route.concurrency(1).queue(2).describe(|operation| {
+        let milliseconds = json!({ "type": "integer", "minimum": 0, "maximum": 60_000 });
+        operation
+            .summary("Sleeps as many milliseconds as it is sent, one request at a time")
+            .request_schema(TEXT, milliseconds)
+            .response_schema("application/json", message());
+    });
     if let Some(timeout) = options.slow_timeout() {
         route = route.handler_timeout(timeout);
     }
@@ -98,7 +118,14 @@ fn publish(modules: &Modules) -> Route {
         |_, body| String::from_utf8(body.to_vec()).map_err(ErrorAnswer::bad_body),
         |_, Published { number }| format!("published {number}"),
     );
-    Route::module(codec, modules.events.dispatcher())
+    let route = Route::module(codec, modules.events.dispatcher());
+    route.describe(|operation| {
+        operation
+            .summary("Publishes what it is sent")
+            .request::<String>(TEXT)
+            .optional_request()
+            .response_schema("application/json", message());
+    })
 }
 
 fn events(modules: &Modules) -> Route {
@@ -118,5 +145,21 @@ fn events(modules: &Modules) -> Route {
         |event| WsMessage::event("published", &event),
     )
     .otherwise(Route::topic_events(events));
-    Route::websocket(socket)
+    Route::websocket(socket).describe(|operation| {
+        operation
+            .summary("Everything published from now on: server-sent events, or a WebSocket")
+            .description("It does not end before the server does.")
+            .response::<String>("text/event-stream");
+    })
 }
+
+/// What a text becomes that is answered.
+fn message() -> Value {
+    json!({
+        "type": "object",
+        "properties": { "message": { "type": "string" }, "status": { "const": "Ok" } },
+        "required": ["message", "status"],
+    })
+}
+
+const TEXT: &str = "text/plain";
