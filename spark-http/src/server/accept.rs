@@ -84,9 +84,13 @@ where
     shared.draining.store(true, Ordering::Release);
     tracing::info!(connections = connections.tasks.len(), "draining");
     // A client in the backlog believes itself connected. Closing the listener would reset
-    // it; accepted, it gets an answer if its request is there.
-    while let Some(accepted) = accept_waiting(&mut listeners, &permits).await {
-        connections.start(accepted);
+    // it; accepted, it gets an answer if its request is there. Whoever comes after as many as
+    // could have waited has come too late: clients must not hold up the drain by coming.
+    for _ in 0..listeners.waiting_max() {
+        match accept_waiting(&mut listeners, &permits).await {
+            Some(accepted) => connections.start(accepted),
+            None => break,
+        }
     }
     drop(listeners);
 

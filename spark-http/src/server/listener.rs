@@ -86,6 +86,12 @@ impl Listeners {
         Ok(address)
     }
 
+    /// How many clients can have connected that were not accepted.
+    pub(super) fn waiting_max(&self) -> usize {
+        // Linux lets in one more than it is asked for.
+        self.all.len() * (BACKLOG as usize + 1)
+    }
+
     /// Accepts a client of any listener.
     pub(super) fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Incoming>> {
         let count = self.all.len();
