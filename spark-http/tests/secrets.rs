@@ -14,6 +14,17 @@ use spark_http::{
 use tower::ServiceExt as _;
 use tracing_subscriber::fmt::MakeWriter;
 
+use crate::wire::serve;
+
+#[cfg(feature = "http2")]
+#[path = "support/http2.rs"]
+mod http2;
+#[cfg(feature = "http2")]
+#[path = "support/modules.rs"]
+mod modules;
+#[path = "support/wire.rs"]
+mod wire;
+
 /// What was logged.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
@@ -83,6 +94,9 @@ async fn no_log_line_and_no_debug_output_has_a_key_in_it() {
     ] {
         for path in ["/look", "/nobody", "/shutdown"] {
             let request = Request::post(path).header("authorization", key);
+            // What one's own authentication may go by.
+            let request = request.header("cookie", "session=secret-session");
+            let request = request.header("proxy-authorization", "Basic secret-proxy");
             let request = request.body(Body::empty()).expect("a request");
             let answer = ingress.clone().oneshot(request).await.expect("infallible");
             let (head, body) = answer.into_parts();
@@ -101,6 +115,22 @@ async fn no_log_line_and_no_debug_output_has_a_key_in_it() {
         let request = request.body(Body::from(body)).expect("a request");
         let answer = ingress.clone().oneshot(request).await.expect("infallible");
         assert_eq!(answer.status(), 400);
+    }
+    // Nor does what lies below the ingress log what goes through it.
+    let serving = serve(HttpServer::builder(), ingress).await;
+    let mut client = serving.connect().await;
+    let head = "POST /look HTTP/1.1\r\nhost: t\r\nauthorization: Bearer secret-key\r\n";
+    let head = format!("{head}cookie: secret-session\r\ncontent-length: 0\r\n\r\n");
+    client.send(head).await;
+    assert_eq!(client.reply().await.status, 200);
+    #[cfg(feature = "http2")]
+    {
+        let mut client = http2::Http2::connect(&serving).await;
+        let mut request = http2::post("look");
+        let key = "Bearer secret-key".parse().expect("a value");
+        request.headers_mut().insert("authorization", key);
+        let answer = client.send(request, b"").await;
+        assert_eq!(http2::reply(answer).await.status(), 200);
     }
     let debug = debug.concat();
     let log = String::from_utf8(log.0.lock().expect("not poisoned").clone()).expect("UTF-8");

@@ -10,7 +10,7 @@ use std::fmt;
 
 use http::{
     HeaderMap, HeaderName,
-    header::{AUTHORIZATION, Entry, GetAll},
+    header::{AUTHORIZATION, COOKIE, Entry, GetAll, PROXY_AUTHORIZATION},
 };
 use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConstantTimeEq as _};
@@ -90,7 +90,8 @@ fn said(headers: &HeaderMap) -> <GetAll<'_, http::HeaderValue> as IntoIterator>:
 
 /// Marks credentials, so that whoever logs headers, a mounted service among them, does not log these.
 pub(crate) fn conceal(headers: &mut HeaderMap) {
-    for name in [AUTHORIZATION, X_API_KEY] {
+    // Cookies too: what one's own authentication goes by.
+    for name in [AUTHORIZATION, X_API_KEY, COOKIE, PROXY_AUTHORIZATION] {
         // An entry makes room for a value, be it there or not.
         if !headers.contains_key(&name) {
             continue;
