@@ -160,14 +160,7 @@ impl Inner {
         let id = head.id.clone();
         let target = head.parts.uri.path_and_query().cloned();
         let is_head = head.parts.method == Method::HEAD;
-        let asks_to_switch = head.parts.headers.contains_key(UPGRADE);
         let outcome = guarded(pin!(self.run(head, body))).await;
-        let outcome = outcome.and_then(|answer| match answer.status() {
-            status if ErrorAnswer::is_final(status, asks_to_switch) => Ok(answer),
-            status => Err(ErrorAnswer::internal(format_args!(
-                "the handler answered {status}"
-            ))),
-        });
         let mut answer = outcome.unwrap_or_else(|error| {
             let path = target.as_ref().map_or("", PathAndQuery::path);
             report(&error, path, &id);
@@ -231,6 +224,7 @@ impl Inner {
             if !body.is_end_stream() {
                 in_flight.check()?;
             }
+            let asks_to_switch = head.parts.headers.contains_key(UPGRADE);
             let upgrade = Upgrade::of(&head.parts);
             let limits = BodyLimits {
                 bytes: route.body_limit.unwrap_or(self.limits.body_limit),
@@ -262,6 +256,12 @@ impl Inner {
             let name = Arc::clone(name);
             let context = Context::new(head, name, parameters, identity, deadline);
             let answer = body.run(context).instrument(span).await?;
+            let status = answer.status();
+            if !ErrorAnswer::is_final(status, asks_to_switch) {
+                return Err(ErrorAnswer::internal(format_args!(
+                    "the handler answered {status}"
+                )));
+            }
             Ok(admission.last_for(answer, upgrade))
         }
     }

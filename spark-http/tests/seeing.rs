@@ -84,6 +84,9 @@ fn gated_ingress(gated: &Gated, seeing: &Seeing) -> Ingress {
             spark_http::ErrorAnswer::new(http::StatusCode::IM_A_TEAPOT, "short and stout")
         })
         .handler_fn("panics", |_, _| async { panics("secret") })
+        .handler_fn("hints", |_, _| async {
+            (http::StatusCode::EARLY_HINTS, "no answer")
+        })
         .seeing(seeing)
         .build()
         .expect("valid")
@@ -263,6 +266,7 @@ async fn requests_are_counted_by_route_and_class_of_status_and_while_they_are_in
     assert_eq!(call(&ingress, post("/gated", "panic")).await.status, 500);
     assert_eq!(call(&ingress, post("/teapot", "")).await.status, 418);
     assert_eq!(call(&ingress, post("/panics", "")).await.status, 500);
+    assert_eq!(call(&ingress, post("/hints", "")).await.status, 500);
 
     assert_eq!(gated.runs(), 2);
     let page = metrics(&ingress).await;
@@ -270,6 +274,10 @@ async fn requests_are_counted_by_route_and_class_of_status_and_while_they_are_in
     assert_eq!(count(in_flight), 0);
     assert_eq!(
         count(r#"spark_http_requests_total{route="panics",status="5xx"}"#),
+        1
+    );
+    assert_eq!(
+        count(r#"spark_http_requests_total{route="hints",status="5xx"}"#),
         1
     );
     assert_eq!(
