@@ -11,7 +11,7 @@ use std::{
 use http::{HeaderMap, Request};
 use http_body_util::BodyExt as _;
 use serde_json::Value;
-use spark_channel::{NativeHandler, Stop, module};
+use spark_channel::{Child, NativeHandler, Stop, Strategy, Supervisor, System, module};
 use spark_http::{Answer, Body, Seeing};
 use tokio::time::{Instant, sleep, timeout};
 use tower::ServiceExt as _;
@@ -171,6 +171,35 @@ async fn a_viewer_gets_a_picture_at_once_and_then_one_each_second_with_rates_and
     assert_eq!(later["modules"][0]["latency"], Value::Null);
     running.abort();
     echo.shutdown(Stop::Now).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn children_of_one_name_have_rates_of_their_own() {
+    let system = System::new("system");
+    let [busy, calm] = ["first", "second"].map(|name| {
+        let mut tree = Supervisor::new(name, Strategy::OneForOne);
+        let child = tree.child(Child::new(|| Echo).name("worker"));
+        system.supervise(tree).expect("open");
+        child
+    });
+    let seeing = Seeing::new();
+    seeing.watch_system(&system);
+    let mut body = get(&seeing, "/_spark/events").await.into_body();
+    let _ = picture(&mut body).await;
+    for (child, requests) in [(busy, 10), (calm, 3)] {
+        for _ in 0..requests {
+            child.request(0_u64).await.expect("handled");
+        }
+    }
+    let second = picture(&mut body).await;
+    let lines = second["modules"].as_array().expect("lines");
+    let figures = |name: &str| -> Vec<f64> {
+        let figures = lines.iter().map(|line| line[name].as_f64());
+        figures.map(|figure| figure.expect("a number")).collect()
+    };
+    assert_eq!(figures("handled").len(), 2);
+    assert_eq!(figures("rate"), figures("handled"));
+    system.shutdown(Stop::Now, SECOND).await;
 }
 
 #[tokio::test(start_paused = true)]

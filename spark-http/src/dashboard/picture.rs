@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use spark_channel::MessageStats;
 
-use super::sampler::Past;
+use super::sampler::{Identity, Past};
 use crate::{
     Seeing,
     seeing::{BOUNDS, RouteCounts, SeenModule, SeenRoute, Times, Unready, state_name},
@@ -89,7 +89,7 @@ struct Current<'a> {
 pub(super) fn draw<'a>(
     seeing: &'a Seeing,
     unready: &'a Unready,
-    modules: &'a [SeenModule],
+    modules: &'a [(Identity, SeenModule)],
     routes: &'a [(RouteCounts, SeenRoute)],
     past: &Past<'_>,
 ) -> Picture<'a> {
@@ -144,19 +144,19 @@ pub(super) fn event(picture: &Picture<'_>) -> Bytes {
 }
 
 fn line<'a>(
-    module: &'a SeenModule,
+    (identity, module): &'a (Identity, SeenModule),
     routes: &[(RouteCounts, SeenRoute)],
     past: &Past<'_>,
 ) -> ModuleLine<'a> {
     let stats = &module.stats;
     let (latency, latency_of) = match &module.messages {
-        Some(_) => (Latency::of_messages(module, past), Some("messages")),
+        Some(_) => (Latency::of_messages(identity, past), Some("messages")),
         None => of_routes(module, routes, past),
     };
     ModuleLine {
         name: &module.name,
         state: state_name(module.state),
-        rate: past.module_rate(module),
+        rate: past.module_rate(identity),
         depth: stats.depth,
         capacity: stats.capacity,
         high_water: stats.high_water,
@@ -200,7 +200,7 @@ fn of_routes(
 // === impl Latency ===
 
 impl Latency {
-    fn of_messages(module: &SeenModule, past: &Past<'_>) -> Option<Self> {
+    fn of_messages(module: &Identity, past: &Past<'_>) -> Option<Self> {
         let handling = past.module_handling(module);
         (handling.count > 0).then(|| Self {
             p50: micros(handling.quantile(0.50)),

@@ -48,10 +48,12 @@ pub(super) struct Reading {
     routes: HashMap<Arc<str>, RouteReading>,
 }
 
+/// Which module it is, from one reading to the next.
 #[derive(Clone, PartialEq, Eq, Hash)]
-enum Identity {
+pub(super) enum Identity {
     Watched(Watch),
-    Named(Arc<str>),
+    /// A child that nobody registered, and how many there are before it of its name.
+    Nth(Arc<str>, usize),
 }
 
 #[derive(Clone, Copy, Default)]
@@ -109,6 +111,7 @@ impl Sampler {
             .into_iter()
             .map(|route| (route.counters.read(), route))
             .collect();
+        let modules = Identity::of_each(modules);
         let reading = Reading::new(now, &modules, routes.iter().map(|(c, r)| (&r.label, c)));
 
         let mut state = self.lock();
@@ -150,14 +153,14 @@ impl fmt::Debug for Sampler {
 impl Reading {
     fn new<'a>(
         at: Instant,
-        modules: &[SeenModule],
+        modules: &[(Identity, SeenModule)],
         routes: impl Iterator<Item = (&'a Arc<str>, &'a RouteCounts)>,
     ) -> Self {
         Self {
             at: Some(at),
             modules: modules
                 .iter()
-                .map(|module| (Identity::of(module), ModuleReading::of(module)))
+                .map(|(identity, module)| (identity.clone(), ModuleReading::of(module)))
                 .collect(),
             routes: routes
                 .map(|(label, counts)| {
@@ -175,11 +178,19 @@ impl Reading {
 // === impl Identity ===
 
 impl Identity {
-    fn of(module: &SeenModule) -> Self {
-        match &module.watch {
-            Some(watch) => Self::Watched(watch.clone()),
-            None => Self::Named(Arc::clone(&module.name)),
-        }
+    fn of_each(modules: Vec<SeenModule>) -> Vec<(Self, SeenModule)> {
+        let mut before = HashMap::<Arc<str>, usize>::new();
+        let identified = modules.into_iter().map(|module| {
+            let identity = if let Some(watch) = &module.watch {
+                Self::Watched(watch.clone())
+            } else {
+                let count = before.entry(Arc::clone(&module.name)).or_default();
+                *count += 1;
+                Self::Nth(Arc::clone(&module.name), *count - 1)
+            };
+            (identity, module)
+        });
+        identified.collect()
     }
 }
 
@@ -208,17 +219,15 @@ impl ModuleReading {
 
 impl Past<'_> {
     /// Messages that the module handled per second, lately.
-    pub(super) fn module_rate(&self, module: &SeenModule) -> Option<f64> {
-        let identity = Identity::of(module);
-        let handled = |reading: &Reading| reading.modules.get(&identity).map(|one| one.handled);
+    pub(super) fn module_rate(&self, module: &Identity) -> Option<f64> {
+        let handled = |reading: &Reading| reading.modules.get(module).map(|one| one.handled);
         self.rate(handled)
     }
 
     /// How long the module handled messages lately.
-    pub(super) fn module_handling(&self, module: &SeenModule) -> Durations {
-        let identity = Identity::of(module);
+    pub(super) fn module_handling(&self, module: &Identity) -> Durations {
         let of = |reading: Option<&Reading>| {
-            let one = reading.and_then(|reading| reading.modules.get(&identity));
+            let one = reading.and_then(|reading| reading.modules.get(module));
             one.map(|one| one.handling).unwrap_or_default()
         };
         of(Some(self.now)).since(&of(self.first))
