@@ -21,8 +21,9 @@ use crate::actors::{
         baseline::Baseline,
         spark::{
             Spark, SparkQueued, SparkQueuedUnchecked, SparkUnchecked,
-            hand_written_enum::SparkHandWrittenEnum, module_macro::SparkModuleMacro,
-            reader_writer::SparkReaderWriter,
+            hand_written_enum::SparkHandWrittenEnum,
+            module_macro::SparkModuleMacro,
+            reader_writer::{SparkReaderWriter, SparkReaderWriterQueued},
         },
         spark_async_trait::SparkAsyncTrait,
     },
@@ -64,7 +65,7 @@ pub struct Done {
 /// What can be counted.
 ///
 /// A static, as a constant would be compiled, with all it runs, into every crate that names it.
-pub static OPERATIONS: [Run; 33] = [
+pub static OPERATIONS: [Run; 35] = [
     Run::ask::<Baseline, 1>(),
     Run::ask::<Baseline, 64>(),
     Run::tell::<Baseline, 1>(),
@@ -93,6 +94,8 @@ pub static OPERATIONS: [Run; 33] = [
     Run::ask::<SparkReaderWriter, 64>(),
     Run::tell::<SparkReaderWriter, 1>(),
     Run::spawn::<SparkReaderWriter>(),
+    Run::ask::<SparkReaderWriterQueued, 1>(),
+    Run::ask::<SparkReaderWriterQueued, 64>(),
     Run::ask::<SparkHandWrittenEnum, 1>(),
     Run::tell::<SparkHandWrittenEnum, 1>(),
     Run::ask::<SparkModuleMacro, 1>(),

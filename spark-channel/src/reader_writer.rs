@@ -1,6 +1,6 @@
 //! Modules whose reads run side by side: what they do, and how they meet the run loop.
 
-use std::future::Future;
+use std::{future::Future, sync::Arc};
 
 mod builder;
 
@@ -27,7 +27,9 @@ pub enum Access {
 /// it, so writers do not starve, and a read behind a write sees what it wrote. Reads
 /// that started one after the other may end in any order.
 ///
-/// All reads share the module's task. They interleave at their `.await`s and
+/// While the module is idle, a request is [polled once on its caller's
+/// task](ReaderWriterBuilder::without_direct_calls); a read that is not done by then goes on beside others. All reads
+/// share the module's task. They interleave at their `.await`s and
 /// gain where they wait; for work that keeps a processor busy there are
 /// [pools](crate::pool()).
 ///
@@ -190,7 +192,10 @@ pub trait ReaderWriterHandler: Send + Sync + 'static {
 /// Adapts a [`ReaderWriterHandler`] to a [`NativeHandler`], which handles one message at
 /// a time: what [`module`](crate::module()) and [`pool`](crate::pool()) make of it.
 #[derive(Debug)]
-pub struct ReaderWriter<H>(pub(crate) H);
+pub struct ReaderWriter<H>(
+    /// Shared only while reads run that outlive a borrow: see `run_loop::reader_writer`.
+    pub(crate) Arc<H>,
+);
 
 /// Marks a [`ReaderWriterHandler`] for [`IntoHandler`].
 #[derive(Debug)]
@@ -200,8 +205,21 @@ pub enum ViaReaderWriter {}
 
 impl<H> ReaderWriter<H> {
     /// Adapts `inner`.
-    pub const fn new(inner: H) -> Self {
-        Self(inner)
+    pub fn new(inner: H) -> Self {
+        Self(Arc::new(inner))
+    }
+
+    /// A second one of the same handler.
+    pub(crate) fn again(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+
+    /// The handler, for whoever runs alone.
+    pub(crate) fn alone(&mut self) -> &mut H {
+        match Arc::get_mut(&mut self.0) {
+            Some(handler) => handler,
+            None => unreachable!("no read runs beside what runs alone"),
+        }
     }
 }
 
@@ -213,7 +231,7 @@ impl<H: ReaderWriterHandler> NativeHandler for ReaderWriter<H> {
     async fn handle_request(&mut self, message: H::Message) -> Result<H::Response, H::Error> {
         match H::access(&message) {
             Access::Read => self.0.handle_read(message).await,
-            Access::Write => self.0.handle_write(message).await,
+            Access::Write => self.alone().handle_write(message).await,
         }
     }
 
@@ -222,23 +240,23 @@ impl<H: ReaderWriterHandler> NativeHandler for ReaderWriter<H> {
         &mut self,
         message: H::Message,
     ) -> impl Future<Output = Result<(), H::Error>> + Send {
-        self.0.handle_command(message)
+        self.alone().handle_command(message)
     }
 
     fn started(&mut self) -> impl Future<Output = Result<(), H::Error>> + Send {
-        self.0.started()
+        self.alone().started()
     }
 
     fn stopped(&mut self) -> impl Future<Output = ()> + Send {
-        self.0.stopped()
+        self.alone().stopped()
     }
 
     fn undelivered(&mut self, command: H::Message) -> impl Future<Output = ()> + Send {
-        self.0.undelivered(command)
+        self.alone().undelivered(command)
     }
 
     fn command_failed(&mut self, error: H::Error) {
-        self.0.command_failed(error);
+        self.alone().command_failed(error);
     }
 
     fn classes() -> Option<fn(&H::Message) -> Class> {

@@ -16,6 +16,7 @@ mod lane;
 mod mailbox;
 mod overseen;
 mod place;
+mod reader_writer;
 mod reading;
 mod receiver;
 mod replicas;
@@ -28,6 +29,7 @@ mod turnstile;
 
 use std::{
     any::Any,
+    mem,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     sync::{Arc, Mutex, Weak},
@@ -44,7 +46,7 @@ pub(crate) use self::{
     guarded::quietly,
     keeper::{Keeper, Seating, run_keyed},
     mailbox::{Mailbox, Notice},
-    reading::run_readers,
+    reader_writer::seated_readers,
     receiver::Receiver,
     replicas::{run_one, run_pool, stop_at_shutdown},
     router::{Router, run_routed},
@@ -406,7 +408,7 @@ where
 
     #[inline]
     fn answer(&mut self, ended: Ended<Result<H::Response, H::Error>>) {
-        let Duty::Request(reply) = std::mem::replace(&mut self.duty, Duty::None) else {
+        let Duty::Request(reply) = self.duty.take() else {
             unreachable!("only the end of a request changes its duty");
         };
         let _ = reply.send(self.settle(ended));
@@ -505,7 +507,7 @@ where
     /// Answers for the message that panicked and does what the policy says.
     fn after_panic(&mut self, panic: &(dyn Any + Send), span: Option<&Span>) {
         let _entered = span.map(Span::enter);
-        let duty = std::mem::replace(&mut self.duty, Duty::None);
+        let duty = self.duty.take();
         self.forget();
         let counters = &self.slot.counters;
         let is_copy = matches!(duty, Duty::Command) && self.mailbox.has_taken_copy();
@@ -551,6 +553,10 @@ where
 // === impl Duty ===
 
 impl<H: NativeHandler> Duty<H> {
+    fn take(&mut self) -> Self {
+        mem::replace(self, Self::None)
+    }
+
     fn reply(&mut self) -> &mut Reply<H> {
         match self {
             Self::Request(reply) => reply,

@@ -529,6 +529,8 @@ struct Tree {
     /// Of the reader-writer module, or of the one beside it.
     own: bool,
     access: Access,
+    /// Whether it goes on in its module's task before it asks.
+    yields: bool,
     asks: Vec<Tree>,
 }
 
@@ -552,6 +554,7 @@ proptest! {
 
 #[derive(Clone, Debug)]
 struct Asked {
+    direct_calls: bool,
     readers: usize,
     capacities: [usize; 2],
     trees: Vec<Tree>,
@@ -559,11 +562,16 @@ struct Asked {
 
 async fn all_are_answered(asked: Asked) {
     let own = subject().name("own").readers(asked.readers);
-    let own = own.capacity(asked.capacities[0]).spawn();
+    let mut own = own.capacity(asked.capacities[0]);
     let other = module(Subject {
         log: Log::default(),
     });
-    let other = other.name("other").capacity(asked.capacities[1]).spawn();
+    let mut other = other.name("other").capacity(asked.capacities[1]);
+    if !asked.direct_calls {
+        own = own.without_direct_calls();
+        other = other.without_direct_calls();
+    }
+    let (own, other) = (own.spawn(), other.spawn());
     let modules = [own.dispatcher(), other.dispatcher()];
     let asking: Vec<_> = asked
         .trees
@@ -590,7 +598,9 @@ fn ask(tree: Tree, modules: [Dispatcher; 2]) -> Pin<Box<dyn Future<Output = ()> 
         let to = modules[usize::from(!tree.own)].clone();
         let message = doing(tree.access, async move {
             for next in tree.asks {
-                yield_now().await;
+                if tree.yields {
+                    yield_now().await;
+                }
                 ask(next, modules.clone()).await;
             }
             Ok(String::new())
@@ -604,20 +614,26 @@ fn tree() -> impl Strategy<Value = Tree> {
     let leaf = (any::<bool>(), access()).prop_map(|(own, access)| Tree {
         own,
         access,
+        yields: false,
         asks: Vec::new(),
     });
     leaf.prop_recursive(3, 12, 3, move |inner| {
-        (any::<bool>(), access(), vec(inner, 0..3)).prop_map(|(own, access, asks)| Tree {
-            own,
-            access,
-            asks,
-        })
+        (any::<[bool; 2]>(), access(), vec(inner, 0..3)).prop_map(
+            |([own, yields], access, asks)| Tree {
+                own,
+                access,
+                yields,
+                asks,
+            },
+        )
     })
 }
 
 fn asked() -> impl Strategy<Value = Asked> {
-    (1..4_usize, [1..5_usize, 1..5_usize], vec(tree(), 1..14)).prop_map(
-        |(readers, capacities, trees)| Asked {
+    let trees = vec(tree(), 1..14);
+    (any::<bool>(), 1..4_usize, [1..5_usize, 1..5_usize], trees).prop_map(
+        |(direct_calls, readers, capacities, trees)| Asked {
+            direct_calls,
             readers,
             capacities,
             trees,

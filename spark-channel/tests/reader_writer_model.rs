@@ -11,8 +11,9 @@ use std::{
 use proptest::{collection::vec, prelude::*};
 use reading::{Message, doing, subject};
 use spark_channel::{Access, PanicPolicy, SparkChannelError, Stage, Stop};
-use support::{Log, queued, reason, within};
+use support::{Log, reason, within};
 use tokio::time::{Instant, sleep, sleep_until};
+use tokio_test::task;
 
 #[path = "support/reading.rs"]
 mod reading;
@@ -29,6 +30,7 @@ struct Plan {
     readers: usize,
     drop_abandoned: bool,
     restarts: bool,
+    direct_calls: bool,
     ops: Vec<Op>,
 }
 
@@ -116,6 +118,9 @@ async fn run(plan: Plan) -> Outcome {
             log: log.clone(),
         }));
     }
+    if !plan.direct_calls {
+        builder = builder.without_direct_calls();
+    }
     let module = builder.spawn();
     let dispatcher = module.dispatcher();
     let mut calls = Vec::new();
@@ -130,7 +135,7 @@ async fn run(plan: Plan) -> Outcome {
         }
         let (dispatcher, book) = (dispatcher.clone(), book.clone());
         let limit = limit_of(number, *op);
-        calls.push(tokio::spawn(queued(async move {
+        let call = async move {
             let request = dispatcher.request(message);
             let answer = match limit {
                 Some(limit) => request.timeout(Duration::from_millis(limit)).await,
@@ -143,7 +148,13 @@ async fn run(plan: Plan) -> Outcome {
                 Err(other) => panic!("unexpected: {other}"),
             };
             book.note(number, |fate, now| fate.told = Some((now, told)));
-        })));
+        };
+        let mut call = task::spawn(call);
+        if call.poll().is_pending() {
+            calls.push(tokio::spawn(call));
+        } else {
+            assert!(plan.direct_calls, "answered at its caller's");
+        }
     }
     for call in calls {
         within(call).await.expect("no panic");
@@ -328,14 +339,17 @@ impl<'a> Model<'a> {
 // === the plans ===
 
 fn plan() -> impl Strategy<Value = Plan> {
-    (1..5_usize, any::<bool>(), any::<bool>(), vec(op(), 0..40)).prop_map(
-        |(readers, drop_abandoned, restarts, ops)| Plan {
+    let ops = vec(op(), 0..40);
+    (1..5_usize, any::<[bool; 3]>(), ops).prop_map(|(readers, flags, ops)| {
+        let [drop_abandoned, restarts, direct_calls] = flags;
+        Plan {
             readers,
             drop_abandoned,
             restarts,
+            direct_calls,
             ops,
-        },
-    )
+        }
+    })
 }
 
 fn op() -> impl Strategy<Value = Op> {

@@ -8,7 +8,7 @@ use super::{
             Spark, SparkQueued, SparkQueuedUnchecked, SparkUnchecked,
             hand_written_enum::SparkHandWrittenEnum,
             module_macro::SparkModuleMacro,
-            reader_writer::SparkReaderWriter,
+            reader_writer::{SparkReaderWriter, SparkReaderWriterQueued},
             sleeping::{SparkSleeping, SparkSleepingReaderWriter},
         },
     },
@@ -54,30 +54,30 @@ pub static ALL: [Comparison; 15] = [
     // An idle module answers on its caller's task.
     Comparison::of("direct-ask", ASK_DIRECT, ASK_BASELINE).within_each(0.20, 0.30),
     Comparison::of("queued-ask", ASK_QUEUED, ASK_BASELINE),
-    // Reads that need not wait cost what they cost in a serial module. That one makes direct
-    // calls, unless it is told not to; a reader-writer module never does.
+    // Reads that need not wait cost what they cost in a serial module, with direct calls and
+    // without.
     Comparison::of(
         "reader-writer1",
-        Run::ask::<SparkReaderWriter, 1>(),
-        ASK_QUEUED,
-    )
-    .within(1.15),
-    Comparison::of(
-        "reader-writer64",
-        Run::ask::<SparkReaderWriter, 64>(),
-        Run::ask::<SparkQueued, 64>(),
-    )
-    .within(1.15),
-    Comparison::of(
-        "reader-writer1-direct",
         Run::ask::<SparkReaderWriter, 1>(),
         ASK_DIRECT,
     )
     .within(1.15),
     Comparison::of(
-        "reader-writer64-direct",
+        "reader-writer64",
         Run::ask::<SparkReaderWriter, 64>(),
         Run::ask::<Spark, 64>(),
+    )
+    .within(1.15),
+    Comparison::of(
+        "reader-writer1-queued",
+        Run::ask::<SparkReaderWriterQueued, 1>(),
+        ASK_QUEUED,
+    )
+    .within(1.15),
+    Comparison::of(
+        "reader-writer64-queued",
+        Run::ask::<SparkReaderWriterQueued, 64>(),
+        Run::ask::<SparkQueued, 64>(),
     )
     .within(1.15),
     // Reads that wait, wait together.

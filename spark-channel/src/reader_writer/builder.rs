@@ -139,6 +139,13 @@ where
         self
     }
 
+    /// Handles every request on the module's own task; see
+    /// [`ModuleBuilder::without_direct_calls`](crate::ModuleBuilder::without_direct_calls).
+    pub fn without_direct_calls(mut self) -> Self {
+        self.config.direct_calls = false;
+        self
+    }
+
     /// Times messages by name; see
     /// [`ModuleBuilder::message_names`](crate::ModuleBuilder::message_names).
     pub fn message_names<F>(mut self, name_of: F) -> Self
@@ -187,18 +194,19 @@ where
         let (sender, receiver) = mpsc::channel(config.capacity);
         let control = config.control_of_readers(readers, config.capacity);
         let (inlet, intake) = inlet(receiver, &config, classify, &control);
-        let worker = Worker::new(
-            ReaderWriter::new(handler),
-            policy,
-            &config,
-            inlet.own(&control),
-            Arc::clone(&control),
-            0,
-        )
-        .timed(name_of);
-        let task = tokio::spawn(run_loop::run_readers(worker));
+        let direct_calls = config.direct_calls;
+        let mailbox = if direct_calls {
+            inlet.resting(&control)
+        } else {
+            inlet.own(&control)
+        };
+        let handler = ReaderWriter::new(handler);
+        let worker = Worker::new(handler, policy, &config, mailbox, Arc::clone(&control), 0);
+        let (seat, run) = run_loop::seated_readers(worker.timed(name_of));
+        let task = tokio::spawn(run);
+        let direct = direct_calls.then_some(seat);
         let dispatcher =
-            SparkGenericModuleDispatcher::of_module(sender, Arc::clone(&control), None, intake);
+            SparkGenericModuleDispatcher::of_module(sender, Arc::clone(&control), direct, intake);
         control.keep(H::feeds(&dispatcher.downgrade()));
         ModuleHandle::new(dispatcher, control, task)
     }

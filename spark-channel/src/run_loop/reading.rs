@@ -16,7 +16,7 @@ mod read;
 
 use std::{
     any::Any,
-    future::{Future, poll_fn},
+    future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
     sync::Arc,
@@ -24,56 +24,56 @@ use std::{
 };
 
 use tokio::time::Instant;
-use tracing::Span;
 
-use self::{
-    desks::{BITS, Desks},
-    read::Read,
-};
+use self::desks::BITS;
+pub(super) use self::{desks::Desks, read::Read};
 use super::{
-    Duty, Envelope, Mailbox, Running, Step, Waited, Worker, admit, at_home,
-    conclusion::Conclusion,
-    count_end,
-    guarded::{Turns, quietly, take_turns},
-    running::{Caller, Doors, Ended},
+    Duty, Envelope, Mailbox, Waited, admit, count_end,
+    guarded::quietly,
+    running::{Doors, Ended},
 };
 use crate::{
-    Access, CallbackWrapper, PanicPolicy, ReaderWriter, ReaderWriterHandler,
-    SparkChannelCancellationTrait, SparkChannelError, SparkGenericModuleMessage, Stop, StopReason,
+    Access, CallbackSender, CallbackWrapper, PanicPolicy, ReaderWriter, ReaderWriterHandler,
+    SparkChannelCancellationTrait, SparkChannelError, SparkGenericModuleMessage, StopReason,
+    callback::Escort,
     control::{Control, Slot},
-    current::Scope,
     deadlock::{self, Path},
     readers::{Phase, Readers},
     stats::Counters,
     timings::Stopwatch,
 };
 
-/// A worker whose reads run side by side.
-struct ReadingWorker<H: ReaderWriterHandler, C> {
-    worker: Worker<ReaderWriter<H>, C>,
-    desks: Desks,
+/// One reading: the reads that run, and what they share.
+pub(super) struct Reading<'a, H: ReaderWriterHandler, C, F, Handle> {
+    pub(super) handle: Handle,
+    pub(super) first: Pin<&'a mut PlaceOf<H, F>>,
+    /// Those beside the first, where desk one is at zero.
+    pub(super) others: Vec<Pin<Box<PlaceOf<H, F>>>>,
+    /// The desks of `others` at which no read runs.
+    pub(super) vacant: Vec<usize>,
+    pub(super) running: usize,
+    /// What the next message asks for, once it has been asked.
+    pub(super) next: Option<Access>,
+    pub(super) restart_due: bool,
+    pub(super) desks: &'a mut Desks,
+    pub(super) mailbox: &'a mut Mailbox<MessageOf<H, C>>,
+    pub(super) policy: &'a PanicPolicy<ReaderWriter<H>>,
+    pub(super) stopwatch: Option<&'a Stopwatch<H::Message>>,
+    pub(super) drop_abandoned: bool,
+    pub(super) control: &'a Arc<Control>,
+    pub(super) readers: &'a Readers,
+    pub(super) slot: &'a Slot,
 }
 
-/// One reading: the reads that run, and what they share.
-struct Reading<'a, H: ReaderWriterHandler, C, F, Handle> {
-    handle: Handle,
-    first: Pin<&'a mut PlaceOf<H, F>>,
-    /// Those beside the first, where desk one is at zero.
-    others: Vec<Pin<Box<PlaceOf<H, F>>>>,
-    /// The desks of `others` at which no read runs.
-    vacant: Vec<usize>,
-    running: usize,
-    /// What the next message asks for, once it has been asked.
-    next: Option<Access>,
-    restart_due: bool,
-    desks: &'a mut Desks,
-    mailbox: &'a mut Mailbox<MessageOf<H, C>>,
-    policy: &'a PanicPolicy<ReaderWriter<H>>,
-    stopwatch: Option<&'a Stopwatch<H::Message>>,
-    drop_abandoned: bool,
-    control: &'a Arc<Control>,
-    readers: &'a Readers,
-    slot: &'a Slot,
+/// What there is to do once no read runs any more.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Then {
+    /// Handle the next message alone.
+    HandleAlone,
+    /// Replace the handler: a read panicked.
+    Restart,
+    /// Nothing can start.
+    LookAgain,
 }
 
 type PlaceOf<H, F> = Read<F, AnswerOf<H>>;
@@ -87,164 +87,6 @@ type RequestOf<H> = CallbackWrapper<<H as ReaderWriterHandler>::Message, AnswerO
 
 type AnswerOf<H> = Result<<H as ReaderWriterHandler>::Response, <H as ReaderWriterHandler>::Error>;
 
-/// What there is to do once no read runs any more.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Then {
-    /// Handle the next message alone.
-    HandleAlone,
-    /// Replace the handler: a read panicked.
-    Restart,
-    /// Nothing can start.
-    LookAgain,
-}
-
-/// Runs a reader-writer module to its end.
-pub(crate) fn run_readers<H, C>(
-    worker: Worker<ReaderWriter<H>, C>,
-) -> impl Future<Output = ()> + Send
-where
-    H: ReaderWriterHandler,
-    C: SparkChannelCancellationTrait + Send + 'static,
-{
-    let conclusion = Conclusion::new(Arc::clone(&worker.control));
-    let mut this = ReadingWorker::new(worker);
-    async move {
-        let control = Arc::clone(&this.worker.control);
-        let span = tracing::info_span!("module", name = &*control.name);
-        let span = (!span.is_disabled()).then(|| Box::new(span));
-        let scope = Scope {
-            control,
-            slot: Arc::clone(&this.worker.slot),
-        };
-        take_turns(&mut this, scope, span.as_deref()).await;
-        conclusion.conclude(this.worker.end(()));
-    }
-}
-
-// === impl ReadingWorker ===
-
-impl<H, C> ReadingWorker<H, C>
-where
-    H: ReaderWriterHandler,
-    C: SparkChannelCancellationTrait + Send + 'static,
-{
-    fn new(worker: Worker<ReaderWriter<H>, C>) -> Self {
-        let control = Arc::clone(&worker.control);
-        let at_once = control.readers.as_deref().map_or(1, Readers::at_once);
-        Self {
-            worker,
-            desks: Desks::new(control, at_once),
-        }
-    }
-
-    async fn handle_alone(&mut self) {
-        let worker = &mut self.worker;
-        match worker.step() {
-            Step::Request(message, escort) => {
-                let ended = {
-                    let write = pin!(at_home(&mut worker.handler).0.handle_write(message));
-                    let reply = worker.duty.reply();
-                    let caller = Caller::new(&worker.slot, reply, worker.drop_abandoned);
-                    Running::request(write, &worker.control, &mut worker.mailbox, caller, escort)
-                        .await
-                };
-                worker.answer(ended);
-            }
-            Step::Command(message) => {
-                let ended = {
-                    let command = pin!(at_home(&mut worker.handler).0.handle_command(message));
-                    Running::command(command, &worker.control, &mut worker.mailbox).await
-                };
-                worker.after_command(ended);
-            }
-            Step::Next | Step::Wait => {}
-        }
-    }
-
-    /// Runs the reads that come next, until none does.
-    async fn read(&mut self) -> Then {
-        let Self { worker, desks } = self;
-        let Worker {
-            handler,
-            policy,
-            stopwatch,
-            drop_abandoned,
-            mailbox,
-            control,
-            slot,
-            ..
-        } = worker;
-        let Some(readers) = &control.readers else {
-            return Then::HandleAlone;
-        };
-        let handler = &at_home(handler).0;
-        let mut reading = Reading {
-            handle: |message| handler.handle_read(message),
-            first: pin!(Read::vacant()),
-            others: Vec::new(),
-            vacant: Vec::new(),
-            running: 0,
-            next: None,
-            restart_due: false,
-            desks,
-            mailbox,
-            policy,
-            stopwatch: stopwatch.as_deref(),
-            drop_abandoned: *drop_abandoned,
-            control,
-            readers,
-            slot,
-        };
-        let then = poll_fn(|cx| reading.poll(cx)).await;
-        readers.enter(Phase::Alone);
-        then
-    }
-}
-
-impl<H, C> Turns for ReadingWorker<H, C>
-where
-    H: ReaderWriterHandler,
-    C: SparkChannelCancellationTrait + Send + 'static,
-{
-    /// As [`Worker::serve`], with a reading before each message that is handled alone.
-    async fn turn(&mut self) {
-        if !self.worker.started {
-            self.worker.start().await;
-        }
-        loop {
-            let stop = self.worker.control.stop();
-            match stop {
-                None => {}
-                Some(Stop::Drain) => self.worker.mailbox.close().await,
-                Some(Stop::AfterCurrent | Stop::Now) => break,
-            }
-            let worker = &mut self.worker;
-            if worker.mailbox.next_mut().is_none() {
-                let told_to_stop = || worker.control.stop() != stop;
-                if worker.mailbox.wait(&worker.slot, told_to_stop).await == Waited::Ended {
-                    break;
-                }
-                continue;
-            }
-            match self.read().await {
-                Then::HandleAlone => self.handle_alone().await,
-                Then::LookAgain => {}
-                Then::Restart => {
-                    self.worker.recover();
-                    if !self.worker.started {
-                        self.worker.start().await;
-                    }
-                }
-            }
-        }
-        self.worker.wind_down().await;
-    }
-
-    fn after_panic(&mut self, panic: &(dyn Any + Send), span: Option<&Span>) {
-        self.worker.after_panic(panic, span);
-    }
-}
-
 // === impl Reading ===
 
 impl<H, C, F, Handle> Reading<'_, H, C, F, Handle>
@@ -254,8 +96,20 @@ where
     F: Future<Output = Result<H::Response, H::Error>>,
     Handle: Fn(H::Message) -> F,
 {
+    /// Goes on with a read that its caller began.
+    pub(super) fn resume(
+        &mut self,
+        read: F,
+        reply: CallbackSender<AnswerOf<H>>,
+        escort: Option<Box<Escort>>,
+    ) {
+        self.running += 1;
+        self.first.as_mut().begin(reply, escort, || read);
+        self.proceed(0);
+    }
+
     #[inline]
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Then> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Then> {
         self.poll_woken();
         if self.control.is_stopping() {
             self.mailbox.close_now();

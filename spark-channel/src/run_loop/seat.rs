@@ -12,13 +12,14 @@
 //! 4. When the task ends or is dropped, the place is closed. A caller who still has the
 //!    crew then drops it instead of putting it back.
 
+mod call;
+
 use std::{
     any::Any,
     future::{Future, poll_fn},
-    mem::ManuallyDrop,
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    pin::{Pin, pin},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -28,12 +29,13 @@ use tokio::{
 };
 use tracing::Span;
 
+use self::call::poll_call;
+pub(super) use self::call::{Answer, Begun, Call, Ending, Lent};
 use super::{
-    Berth, Duty, Pause, Rescue, Worker,
+    Duty, Pause, Rescue, Worker,
     conclusion::Conclusion,
     guarded::{Guard, Guarded, quietly},
     place::{Place, Word},
-    running::{Caller, Ended, Running},
 };
 use crate::{
     NativeHandler, SparkChannelCancellationTrait,
@@ -46,8 +48,8 @@ use crate::{
 };
 
 /// What a module's task and its callers share.
-struct Seat<H: NativeHandler, C, F, Make> {
-    place: Place<Crew<H, C, F>>,
+struct Seat<H: NativeHandler, C, M, F, Make> {
+    place: Place<Crew<H, C, M, F>>,
     control: Arc<Control>,
     runtime: runtime::Id,
     /// Makes the future of a direct call. A parameter, because that future has no name.
@@ -55,37 +57,49 @@ struct Seat<H: NativeHandler, C, F, Make> {
 }
 
 /// All it takes to handle a message.
-struct Crew<H: NativeHandler, C, F> {
+struct Crew<H: NativeHandler, C, M, F> {
     worker: Worker<H, C>,
+    manner: M,
     guard: Guard,
     span: Option<Box<Span>>,
     call: Call<H, F>,
 }
 
-/// The handler's part in a direct call.
-struct Call<H, F> {
-    /// Made for the first one and used again, so that later ones allocate nothing.
-    future: Option<Pin<Box<Option<F>>>>,
-    /// The request's, while the future runs on in the module's task.
-    escort: Option<Box<Escort>>,
-    runs_on: bool,
-    /// What it panicked with at its caller's. The module's task goes on from there.
-    panic: Option<Box<dyn Any + Send>>,
-    rescue: Arc<Rescue<H>>,
+/// How the messages of a module are handled, one at a time or side by side.
+pub(super) trait Manner<H: NativeHandler, C>: Send + 'static {
+    /// Goes on with what a caller began, and then with the mailbox. Called again after it
+    /// unwound, and after a pause.
+    fn work<'a, F>(
+        &'a mut self,
+        worker: &'a mut Worker<H, C>,
+        call: &'a mut Call<H, F>,
+    ) -> impl Future<Output = Pause> + Send + 'a
+    where
+        F: Future<Output = Ending<H>> + Send;
+
+    /// A caller begins a direct call, for a request with this edge.
+    fn is_called(&mut self, worker: &Worker<H, C>, edge: Option<&Edge>) {
+        let _ = (worker, edge);
+    }
+
+    /// The handler is about to be polled with the message of a direct call.
+    fn begins(&mut self, worker: &Worker<H, C>, message: &H::Message) {
+        let _ = (worker, message);
+    }
+
+    /// The handler of a direct call has ended at its caller's.
+    fn has_ended(&mut self, worker: &Worker<H, C>) {
+        let _ = worker;
+    }
 }
 
-/// A handler inside of a direct call's future; goes to its rescue when that is dropped.
-pub(crate) struct Lent<H>(Option<Box<Berth<H>>>);
+/// One message at a time.
+struct Serial;
 
 /// The module's task, as far as the seat has to do with it.
-struct Occupant<H: NativeHandler, C, F, Make>(Arc<Seat<H, C, F, Make>>);
+struct Occupant<H: NativeHandler, C, M, F, Make>(Arc<Seat<H, C, M, F, Make>>);
 
-/// The future of a direct call completes with the handler and its answer.
-type Ending<H> = (Box<Berth<H>>, Answer<H>);
-
-type Answer<H> = Result<<H as NativeHandler>::Response, <H as NativeHandler>::Error>;
-
-type Direct<H> = Arc<
+pub(crate) type Direct<H> = Arc<
     dyn DirectCalls<
             <H as NativeHandler>::Message,
             <H as NativeHandler>::Response,
@@ -106,19 +120,26 @@ where
     H: NativeHandler,
     C: SparkChannelCancellationTrait + Send + 'static,
 {
-    occupy(worker, |mut lent: Lent<H>, message| async move {
+    occupy(worker, Serial, |mut lent: Lent<H>, message| async move {
         let answer = lent.handler().handle_request(message).await;
         (lent.give_back(), answer)
     })
 }
 
-fn occupy<H, C, F, Make>(
+/// As [`seated`], for messages that are handled in this `manner`.
+///
+/// # Panics
+///
+/// Panics outside of a runtime.
+pub(super) fn occupy<H, C, M, F, Make>(
     mut worker: Worker<H, C>,
+    manner: M,
     make: Make,
 ) -> (Direct<H>, impl Future<Output = ()> + Send + 'static)
 where
     H: NativeHandler,
     C: SparkChannelCancellationTrait + Send + 'static,
+    M: Manner<H, C>,
     F: Future<Output = Ending<H>> + Send + 'static,
     Make: Fn(Lent<H>, H::Message) -> F + Send + Sync + 'static,
 {
@@ -141,6 +162,7 @@ where
         }),
         span: (!span.is_disabled()).then(|| Box::new(span)),
         worker,
+        manner,
         call: Call {
             future: None,
             escort: None,
@@ -159,14 +181,15 @@ where
     clippy::manual_async_fn,
     reason = "an `async fn` would hold its arguments twice"
 )]
-fn run<H, C, F, Make>(
-    occupant: Occupant<H, C, F, Make>,
-    mut crew: Box<Crew<H, C, F>>,
+fn run<H, C, M, F, Make>(
+    occupant: Occupant<H, C, M, F, Make>,
+    mut crew: Box<Crew<H, C, M, F>>,
     conclusion: Conclusion,
 ) -> impl Future<Output = ()> + Send + 'static
 where
     H: NativeHandler,
     C: SparkChannelCancellationTrait + Send + 'static,
+    M: Manner<H, C>,
     F: Future<Output = Ending<H>> + Send + 'static,
     Make: Send + Sync + 'static,
 {
@@ -175,11 +198,12 @@ where
             let ended = {
                 let Crew {
                     worker,
+                    manner,
                     guard,
                     span,
                     call,
                 } = &mut *crew;
-                let turn = pin!(Some(work(worker, call)));
+                let turn = pin!(Some(manner.work(worker, call)));
                 Guarded::new(turn, guard, span.as_deref()).await
             };
             match ended {
@@ -193,59 +217,41 @@ where
     }
 }
 
-/// Goes on with what a caller began, and then with the mailbox.
-#[expect(
-    clippy::manual_async_fn,
-    reason = "an `async fn` would hold its arguments twice"
-)]
-fn work<'a, H, C, F>(
-    worker: &'a mut Worker<H, C>,
-    call: &'a mut Call<H, F>,
-) -> impl Future<Output = Pause> + Send + 'a
+// === impl Serial ===
+
+impl<H, C> Manner<H, C> for Serial
 where
     H: NativeHandler,
     C: SparkChannelCancellationTrait + Send + 'static,
-    F: Future<Output = Ending<H>> + Send,
 {
-    async move {
-        if let Some(panic) = call.panic.take() {
-            resume_unwind(panic);
-        }
-        if call.runs_on {
-            let ended = {
-                let Some(begun) = &mut call.future else {
-                    unreachable!("a direct call has begun");
-                };
-                let future = poll_fn(|cx| poll_call(begun.as_mut(), cx));
-                let caller = Caller::new(&worker.slot, worker.duty.reply(), worker.drop_abandoned);
-                let escort = call.escort.take();
-                Running::request(future, &worker.control, &mut worker.mailbox, caller, escort).await
-            };
-            let ended = match ended {
-                Ended::Done((berth, answer)) => {
-                    worker.handler = Some(berth);
-                    Ended::Done(answer)
-                }
-                Ended::Dropped => Ended::Dropped,
-            };
-            // Of a handler cut short it is the user's code that runs here. If it panics, the
-            // handler has panicked.
-            if let Some(future) = &mut call.future {
-                future.set(None);
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an `async fn` would hold its arguments twice"
+    )]
+    fn work<'a, F>(
+        &'a mut self,
+        worker: &'a mut Worker<H, C>,
+        call: &'a mut Call<H, F>,
+    ) -> impl Future<Output = Pause> + Send + 'a
+    where
+        F: Future<Output = Ending<H>> + Send,
+    {
+        async move {
+            call.resume_panic();
+            if call.runs_on() {
+                call.finish(worker).await;
             }
-            call.clear(worker);
-            worker.answer(ended);
+            worker.serve().await
         }
-        worker.serve().await
     }
 }
 
 // === impl Seat ===
 
-impl<H: NativeHandler, C, F, Make> Seat<H, C, F, Make> {
+impl<H: NativeHandler, C, M, F, Make> Seat<H, C, M, F, Make> {
     /// Puts the crew back. `stirred` if there is something for the module's task to do.
     #[inline]
-    fn put_back(&self, crew: Box<Crew<H, C, F>>, stirred: bool) {
+    fn put_back(&self, crew: Box<Crew<H, C, M, F>>, stirred: bool) {
         match self.place.put_back(crew) {
             Word::None if !stirred => {}
             word => self.heed(word),
@@ -253,7 +259,7 @@ impl<H: NativeHandler, C, F, Make> Seat<H, C, F, Make> {
     }
 
     #[cold]
-    fn heed(&self, word: Word<Crew<H, C, F>>) {
+    fn heed(&self, word: Word<Crew<H, C, M, F>>) {
         match word {
             Word::None | Word::Wanted => self.control.slots[0].wake(),
             Word::Closed(crew) => quietly(|| drop(crew)),
@@ -261,10 +267,11 @@ impl<H: NativeHandler, C, F, Make> Seat<H, C, F, Make> {
     }
 }
 
-impl<H, C, F, Make> DirectCalls<H::Message, H::Response, H::Error> for Seat<H, C, F, Make>
+impl<H, C, M, F, Make> DirectCalls<H::Message, H::Response, H::Error> for Seat<H, C, M, F, Make>
 where
     H: NativeHandler,
     C: SparkChannelCancellationTrait + Send + 'static,
+    M: Manner<H, C>,
     F: Future<Output = Ending<H>> + Send + 'static,
     Make: Fn(Lent<H>, H::Message) -> F + Send + Sync,
 {
@@ -285,7 +292,9 @@ where
         let Some(message) = asked.message.take() else {
             unreachable!("a direct call has a message");
         };
-        crew.worker.slot.set_deadline(asked.deadline);
+        let Crew { worker, manner, .. } = &mut *crew;
+        worker.slot.set_deadline(asked.deadline);
+        manner.is_called(worker, asked.edge.as_ref());
         let mut answer = None;
         let polled = crew.begin(message, &self.make, &mut answer, cx);
         if polled.is_err() || answer.is_none() {
@@ -297,7 +306,9 @@ where
             crew.call.escort = None;
         }
         if let Some(answer) = &answer {
-            crew.worker.settle_done(answer);
+            let Crew { worker, manner, .. } = &mut *crew;
+            worker.settle_done(answer);
+            manner.has_ended(worker);
         }
         if asked.edge.is_some() {
             asked.edge = None;
@@ -309,9 +320,9 @@ where
 
 // === impl Occupant ===
 
-impl<H: NativeHandler, C, F, Make> Occupant<H, C, F, Make> {
+impl<H: NativeHandler, C, M, F, Make> Occupant<H, C, M, F, Make> {
     /// Leaves the crew to the callers until this task is woken, and takes it back.
-    async fn rest(&self, crew: Box<Crew<H, C, F>>) -> Box<Crew<H, C, F>> {
+    async fn rest(&self, crew: Box<Crew<H, C, M, F>>) -> Box<Crew<H, C, M, F>> {
         let mut crew = Some(crew);
         poll_fn(move |cx| {
             let Seat { place, control, .. } = &*self.0;
@@ -327,7 +338,7 @@ impl<H: NativeHandler, C, F, Make> Occupant<H, C, F, Make> {
     }
 }
 
-impl<H: NativeHandler, C, F, Make> Drop for Occupant<H, C, F, Make> {
+impl<H: NativeHandler, C, M, F, Make> Drop for Occupant<H, C, M, F, Make> {
     fn drop(&mut self) {
         let crew = self.0.place.close();
         quietly(|| drop(crew));
@@ -336,10 +347,11 @@ impl<H: NativeHandler, C, F, Make> Drop for Occupant<H, C, F, Make> {
 
 // === impl Crew ===
 
-impl<H, C, F> Crew<H, C, F>
+impl<H, C, M, F> Crew<H, C, M, F>
 where
     H: NativeHandler,
     C: SparkChannelCancellationTrait + Send + 'static,
+    M: Manner<H, C>,
     F: Future<Output = Ending<H>> + Send,
 {
     /// Whether a caller may have the handler: nothing was accepted before his request.
@@ -379,17 +391,22 @@ where
         cx: &mut Context<'_>,
     ) {
         let Self {
-            worker, span, call, ..
+            worker,
+            manner,
+            span,
+            call,
+            ..
         } = self;
         if request::wants_spans() {
             call.escort = Escort::new(request::span(Some(&worker.control.name)), None);
         }
         let _module = span.as_deref().map(Span::enter);
         let _request = call.escort.as_deref().map(Escort::enter);
+        manner.begins(worker, &message);
         let future = call.future.get_or_insert_with(|| Box::pin(None));
         let mut future = future.as_mut();
         // Together with its first poll: then the compiler knows where that begins.
-        future.set(Some(make(Lent(worker.handler.take()), message)));
+        future.set(Some(make(Lent::new(worker.handler.take()), message)));
         if let Poll::Ready((berth, ready)) = poll_call(future, cx) {
             worker.handler = Some(berth);
             *answer = Some(ready);
@@ -407,6 +424,7 @@ where
             Ok(()) => self.runs_on(asked.edge.as_ref()),
             Err(panic) => {
                 asked.edge = None;
+                self.manner.has_ended(&self.worker);
                 self.call.panic = Some(panic);
                 self.runs_on(None)
             }
@@ -436,60 +454,4 @@ where
     fn end(self) -> Vec<C> {
         self.worker.end(self.call)
     }
-}
-
-// === impl Call ===
-
-impl<H: NativeHandler, F> Call<H, F> {
-    /// Drops what is left of a call that has ended, and puts the handler back.
-    fn clear<C>(&mut self, worker: &mut Worker<H, C>) {
-        self.runs_on = false;
-        self.escort = None;
-        if let Some(future) = &mut self.future {
-            quietly(|| future.set(None));
-        }
-        if worker.handler.is_none() {
-            worker.handler = lock(&self.rescue).take();
-        }
-    }
-}
-
-// === impl Lent ===
-
-impl<H> Lent<H> {
-    fn handler(&mut self) -> &mut H {
-        super::at_home(&mut self.0)
-    }
-
-    #[expect(clippy::unnecessary_box_returns, reason = "the box is what moves")]
-    fn give_back(self) -> Box<Berth<H>> {
-        // Not dropped: there is nothing left to rescue.
-        ManuallyDrop::new(self)
-            .0
-            .take()
-            .unwrap_or_else(|| unreachable!("given back once"))
-    }
-}
-
-impl<H> Drop for Lent<H> {
-    fn drop(&mut self) {
-        if let Some(berth) = self.0.take()
-            && let Some(rescue) = berth.rescue.upgrade()
-        {
-            *lock(&rescue) = Some(berth);
-        }
-    }
-}
-
-#[inline]
-fn poll_call<F: Future>(future: Pin<&mut Option<F>>, cx: &mut Context<'_>) -> Poll<F::Output> {
-    match future.as_pin_mut() {
-        Some(future) => future.poll(cx),
-        None => unreachable!("a direct call has begun"),
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Held for one assignment only.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

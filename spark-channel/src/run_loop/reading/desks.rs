@@ -23,7 +23,7 @@ use crate::{
     current::{self, Scope},
 };
 
-pub(super) struct Desks {
+pub(in crate::run_loop) struct Desks {
     control: Arc<Control>,
     woken: Arc<Woken>,
     used: Vec<Desk>,
@@ -52,7 +52,7 @@ struct DeskWaker {
 // === impl Desks ===
 
 impl Desks {
-    pub(super) fn new(control: Arc<Control>, at_once: usize) -> Self {
+    pub(in crate::run_loop) fn new(control: Arc<Control>, at_once: usize) -> Self {
         let words = at_once.div_ceil(BITS);
         let woken = Woken {
             words: (0..words).map(|_| AtomicU64::new(0)).collect(),

@@ -16,7 +16,7 @@ use crate::{
 };
 
 pin_project! {
-    pub(super) struct Read<F, V> {
+    pub(in crate::run_loop) struct Read<F, V> {
         #[pin]
         future: Option<F>,
         // Kept until the answer, so that a panic can be answered for.
@@ -28,7 +28,7 @@ pin_project! {
 // === impl Read ===
 
 impl<F, V> Read<F, V> {
-    pub(super) const fn vacant() -> Self {
+    pub(in crate::run_loop) const fn vacant() -> Self {
         Self {
             future: None,
             reply: None,

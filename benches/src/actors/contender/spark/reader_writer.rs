@@ -1,8 +1,5 @@
 //! Spark with a reader-writer module, whose every request is a read: set up as
 //! [`spark`](super::super::spark), for what keeping reads apart costs where they need not wait.
-//!
-//! Reader-writer modules make no direct calls, so the serial module on the same footing is
-//! [`SparkQueued`](super::SparkQueued).
 
 use spark_channel::{
     Access, ModuleHandle, ReaderWriterHandler, SparkGenericModuleDispatcher, reader_writer,
@@ -10,17 +7,30 @@ use spark_channel::{
 
 use super::{DEFAULT_TIMEOUT, Spark};
 use crate::actors::{
-    contender::Contender,
+    contender::{Contender, Variant},
     workload::{Counter, MAILBOX_CAPACITY},
 };
 
 /// Spark, with a reader-writer module.
-#[derive(Debug, Default)]
-pub struct SparkReaderWriter;
+#[derive(Debug)]
+pub struct SparkReaderWriter {
+    direct_calls: bool,
+}
+
+/// Without direct calls: every request goes through the mailbox.
+#[derive(Debug)]
+pub struct SparkReaderWriterQueued;
 
 struct CounterModule(Counter);
 
 // === impl SparkReaderWriter ===
+
+/// What the builder's default is.
+impl Default for SparkReaderWriter {
+    fn default() -> Self {
+        Self { direct_calls: true }
+    }
+}
 
 impl Contender for SparkReaderWriter {
     const NAME: &'static str = "spark-reader-writer";
@@ -30,11 +40,15 @@ impl Contender for SparkReaderWriter {
     type Handle = SparkGenericModuleDispatcher<u64, u64>;
 
     async fn start(&self, counter: Counter) -> Self::Module {
-        reader_writer(CounterModule(counter))
+        let builder = reader_writer(CounterModule(counter))
             .name("counter")
             .capacity(MAILBOX_CAPACITY)
-            .default_timeout(DEFAULT_TIMEOUT)
-            .spawn()
+            .default_timeout(DEFAULT_TIMEOUT);
+        if self.direct_calls {
+            builder.spawn()
+        } else {
+            builder.without_direct_calls().spawn()
+        }
     }
 
     fn handle(module: &Self::Module) -> Self::Handle {
@@ -51,6 +65,19 @@ impl Contender for SparkReaderWriter {
 
     async fn stop(module: Self::Module) {
         Spark::stop(module).await;
+    }
+}
+
+impl Variant for SparkReaderWriterQueued {
+    type Contender = SparkReaderWriter;
+
+    const NAME: &'static str = "spark-reader-writer-queued";
+    const ABOUT: &'static str = "as spark-reader-writer, without direct calls";
+
+    fn contender() -> SparkReaderWriter {
+        SparkReaderWriter {
+            direct_calls: false,
+        }
     }
 }
 
