@@ -87,6 +87,11 @@ pub(crate) fn may_call(runtime: runtime::Id, waker: &Waker) -> bool {
     (LEVELS.get() == 0 || !is_deep()) && is_on(runtime, waker)
 }
 
+/// Whether a direct call is on this thread's stack.
+pub(crate) fn is_nested() -> bool {
+    LEVELS.get() > 0
+}
+
 #[cold]
 #[inline(never)]
 fn is_deep() -> bool {

@@ -56,7 +56,7 @@ fn a_closed_place_keeps_nothing() {
             caller.join().expect("a caller does not panic");
         }
         assert_eq!(shared.dropped.load(Ordering::SeqCst), 1);
-        assert!(shared.place.take().is_none());
+        assert!(shared.place.borrow().is_none());
     });
 }
 
@@ -66,9 +66,10 @@ fn only_one_at_a_time_has_the_thing() {
         let shared = laid_down();
         let taken = thread::spawn({
             let shared = Arc::clone(&shared);
-            move || shared.place.take().is_some()
+            move || shared.place.borrow().is_some()
         });
-        let mine = shared.place.take();
+        let mine = shared.place.borrow();
+        let mine = mine.or_else(|| shared.place.borrow_after());
         let theirs = taken.join().expect("a caller does not panic");
         assert_ne!(mine.is_some(), theirs);
     });
@@ -88,7 +89,7 @@ fn laid_down() -> Arc<Shared> {
 fn borrower(shared: &Arc<Shared>) -> thread::JoinHandle<()> {
     let shared = Arc::clone(shared);
     thread::spawn(move || {
-        let Some(mut thing) = shared.place.take() else {
+        let Some(mut thing) = shared.place.borrow() else {
             return;
         };
         thing.uses += 1;

@@ -7,9 +7,15 @@
 //!    the thing back after that exchange sees the word. So either the owner gets the
 //!    thing, or the one who has it learns that the owner wants it.
 //! 2. The exchanges are acquire and release, so the thing is seen as it was put down.
+//! 3. `is_lent` is a hint, which nothing but the length of a wait depends on; so it is no part of
+//!    the model.
 
 #[cfg(not(loom))]
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::{
+    hint::spin_loop,
+    sync::atomic::{self, AtomicBool},
+};
 
 #[cfg(not(loom))]
 use crossbeam_utils::atomic::AtomicCell;
@@ -22,6 +28,8 @@ use self::stand_in::AtomicCell;
 pub(crate) struct Place<T> {
     thing: AtomicCell<Option<Box<T>>>,
     word: AtomicU8,
+    /// Whether somebody who borrowed it has it, and not its owner.
+    is_lent: AtomicBool,
 }
 
 /// What there is to do for whoever has put the thing back.
@@ -45,18 +53,40 @@ impl<T> Place<T> {
         Self {
             thing: AtomicCell::new(None),
             word: AtomicU8::new(QUIET),
+            is_lent: AtomicBool::new(false),
         }
     }
 
-    /// Takes the thing, if it is there.
+    /// Borrows the thing, if it is there.
     #[inline]
-    pub(crate) fn take(&self) -> Option<Box<T>> {
-        self.thing.swap(None)
+    pub(crate) fn borrow(&self) -> Option<Box<T>> {
+        let thing = self.take()?;
+        self.is_lent.store(true, atomic::Ordering::Relaxed);
+        Some(thing)
     }
 
-    /// Puts down what was taken.
+    /// Borrows the thing, also if another thread puts it back in less time than it takes to wake
+    /// its owner.
+    #[cold]
+    pub(crate) fn borrow_after(&self) -> Option<Box<T>> {
+        for _ in 0..PAUSES_MAX {
+            if !self.is_lent() {
+                if let Some(thing) = self.borrow() {
+                    return Some(thing);
+                }
+                if !self.is_lent() {
+                    return None;
+                }
+            }
+            spin_loop();
+        }
+        None
+    }
+
+    /// Puts down what was borrowed.
     #[inline]
     pub(crate) fn put_back(&self, thing: Box<T>) -> Word<T> {
+        self.is_lent.store(false, atomic::Ordering::Relaxed);
         self.thing.swap(Some(thing));
         match self.word.load(Ordering::Acquire) {
             QUIET => Word::None,
@@ -83,7 +113,20 @@ impl<T> Place<T> {
         self.word.store(CLOSED, Ordering::Release);
         self.take()
     }
+
+    fn is_lent(&self) -> bool {
+        self.is_lent.load(atomic::Ordering::Relaxed)
+    }
+
+    #[inline]
+    fn take(&self) -> Option<Box<T>> {
+        self.thing.swap(None)
+    }
 }
+
+/// About as long as a few short handlers run, and a fraction of what waking a task of another
+/// thread takes.
+const PAUSES_MAX: usize = 16;
 
 const QUIET: u8 = 0;
 const WANTED: u8 = 1;

@@ -258,6 +258,16 @@ impl<H: NativeHandler, C, M, F, Make> Seat<H, C, M, F, Make> {
         }
     }
 
+    /// Waits for a moment for a caller of another thread.
+    #[cold]
+    fn borrow_after(&self) -> Option<Box<Crew<H, C, M, F>>> {
+        if direct::is_nested() {
+            // It may be this one's own caller.
+            return None;
+        }
+        self.place.borrow_after()
+    }
+
     #[cold]
     fn heed(&self, word: Word<Crew<H, C, M, F>>) {
         match word {
@@ -284,7 +294,10 @@ where
         if !direct::may_call(self.runtime, cx.waker()) {
             return None;
         }
-        let mut crew = self.place.take()?;
+        let mut crew = match self.place.borrow() {
+            Some(crew) => crew,
+            None => self.borrow_after()?,
+        };
         if !crew.is_free() || !crew.worker.start_the_clock_at_once(asked.message.as_ref()) {
             self.put_back(crew, false);
             return None;
