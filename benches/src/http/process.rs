@@ -3,10 +3,10 @@
 use std::{
     ffi::OsStr,
     fs,
-    io::{self, BufRead as _, BufReader},
+    io::{self, BufRead, BufReader},
     net::SocketAddr,
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
     time::Duration,
 };
 
@@ -19,6 +19,8 @@ use super::contender::Contender;
 pub struct Server {
     child: Child,
     address: SocketAddr,
+    /// Who prints into a closed pipe panics.
+    _output: BufReader<ChildStdout>,
 }
 
 // === impl Server ===
@@ -44,21 +46,18 @@ impl Server {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()?;
-        let mut line = String::new();
-        if let Some(out) = child.stdout.take() {
-            BufReader::new(out).read_line(&mut line)?;
-        }
-        let address = line
-            .trim()
-            .strip_prefix("listening on ")
-            .and_then(|address| address.parse().ok());
-        let Some(address) = address else {
+        let mut output = BufReader::new(child.stdout.take().expect("it is piped"));
+        let Some(address) = announced(&mut output) else {
             let _ = child.kill();
             let _ = child.wait();
-            let problem = format!("{contender} did not say where it listens, but {line:?}");
+            let problem = format!("{contender} does not say where it listens");
             return Err(io::Error::other(problem));
         };
-        let mut server = Self { child, address };
+        let mut server = Self {
+            child,
+            address,
+            _output: output,
+        };
         server.wait_until_it_accepts()?;
         Ok(server)
     }
@@ -90,15 +89,15 @@ impl Server {
         let start = Instant::now();
         loop {
             match std::net::TcpStream::connect(self.address) {
-                Ok(_) => return Ok(()),
+                Ok(_) => break,
                 Err(error) if start.elapsed() > PATIENCE => return Err(error),
-                Err(_) => {
-                    if let Some(status) = self.child.try_wait()? {
-                        return Err(io::Error::other(format!("server ended: {status}")));
-                    }
-                    std::thread::sleep(Duration::from_millis(10));
-                }
+                Err(_) => std::thread::sleep(Duration::from_millis(10)),
             }
+        }
+        // A port may be another program's.
+        match self.child.try_wait()? {
+            Some(status) => Err(io::Error::other(format!("server ended: {status}"))),
+            None => Ok(()),
         }
     }
 }
@@ -109,6 +108,12 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Reads up to the line that says where a server listens.
+fn announced(output: impl BufRead) -> Option<SocketAddr> {
+    let mut lines = output.lines().map_while(Result::ok);
+    lines.find_map(|line| line.strip_prefix("listening on ")?.parse().ok())
 }
 
 const PATIENCE: Duration = Duration::from_secs(10);
