@@ -14,5 +14,8 @@ pub mod http;
 pub mod instructions;
 pub mod statistics;
 
+mod flags;
 mod order;
 mod table;
+
+pub use flags::UsageError;

@@ -11,10 +11,13 @@
 
 use std::{env, error::Error, process::ExitCode};
 
-use benches::http::{
-    measure,
-    options::{Asked, Options, UsageError},
-    report,
+use benches::{
+    UsageError,
+    http::{
+        measure,
+        options::{Asked, Options},
+        report,
+    },
 };
 
 fn main() -> ExitCode {
@@ -40,15 +43,11 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<(), Box<dyn Error>> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let progress = |next: &str| eprintln!("measuring {next}");
-    let rows = runtime.block_on(measure::measure(options, progress))?;
+    let measured = measure::measure(options, |next| eprintln!("measuring {next}"))?;
     if options.json {
-        println!("{:#}", report::json(&rows));
+        println!("{:#}", report::json(&measured));
     } else {
-        print!("{}", report::markdown(options, &rows));
+        print!("{}", report::markdown(options, &measured));
     }
     Ok(())
 }

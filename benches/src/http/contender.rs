@@ -5,8 +5,10 @@ use std::{error::Error, fmt, io::Write as _};
 use axum::{Json, Router, routing::post};
 use serde::Serialize;
 use spark_channel::{NativeHandler, spawn_module};
-use spark_http::{HttpServer, Ingress, TextCodec};
+use spark_http::{ApiKeys, HttpServer, Ingress, TextCodec};
 use tokio::net::TcpListener;
+
+use super::client::API_KEY;
 
 /// A server to be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +19,8 @@ pub enum Contender {
     Spark,
     /// A handler function in Spark's ingress.
     SparkFn,
+    /// As `Spark`, for those who send the right API key.
+    SparkKey,
     /// `manager_handlers`, which is built apart and listens on a fixed port.
     ManagerHandlers,
 }
@@ -33,7 +37,7 @@ struct Echo;
 
 impl Contender {
     /// Those this program serves itself, the one to compare with first.
-    pub const OWN: [Self; 3] = [Self::Axum, Self::Spark, Self::SparkFn];
+    pub const OWN: [Self; 4] = [Self::Axum, Self::Spark, Self::SparkFn, Self::SparkKey];
 
     /// The name in tables, in JSON and in `--only`.
     #[must_use]
@@ -42,6 +46,7 @@ impl Contender {
             Self::Axum => "axum",
             Self::Spark => "spark",
             Self::SparkFn => "spark-fn",
+            Self::SparkKey => "spark-key",
             Self::ManagerHandlers => "manager-handlers",
         }
     }
@@ -57,8 +62,10 @@ impl Contender {
                 "a module behind TextCodec, every limit of the ingress and the server on"
             }
             Self::SparkFn => "as spark, a handler function in place of the module",
+            Self::SparkKey => "as spark, and each request's API key is checked",
             Self::ManagerHandlers => {
-                "manager_handlers 0.7.2 with 4 replicas and 64 requests at a time (its default is 1)"
+                "manager_handlers 0.7.2, which always checks an API key; 64 replicas and 64 requests \
+                 at a time (its default is 1), its access log off unless --access-log"
             }
         }
     }
@@ -67,6 +74,18 @@ impl Contender {
     #[must_use]
     pub fn own(name: &str) -> Option<Self> {
         Self::OWN.into_iter().find(|own| own.name() == name)
+    }
+
+    /// Whether this program serves it.
+    #[must_use]
+    pub fn is_own(self) -> bool {
+        self != Self::ManagerHandlers
+    }
+
+    /// Whether it is Spark's, in any configuration.
+    #[must_use]
+    pub fn is_spark(self) -> bool {
+        matches!(self, Self::Spark | Self::SparkFn | Self::SparkKey)
     }
 
     /// Serves until the process is killed, and prints where once it listens.
@@ -88,7 +107,7 @@ impl Contender {
             tokio::spawn(async move {
                 match self {
                     Self::Axum => serve_axum().await,
-                    Self::Spark | Self::SparkFn => self.serve_spark().await,
+                    Self::Spark | Self::SparkFn | Self::SparkKey => self.serve_spark().await,
                     Self::ManagerHandlers => panic!("{self} is a program of its own"),
                 }
                 .map_err(|error| error.to_string())
@@ -99,14 +118,17 @@ impl Contender {
     }
 
     async fn serve_spark(self) -> Result<(), Box<dyn Error>> {
-        let builder = Ingress::builder();
-        let ingress = if self == Self::Spark {
-            let echo = spawn_module(Echo);
-            builder.module("echo", TextCodec, echo.dispatcher())
-        } else {
+        let mut builder = Ingress::builder();
+        if self == Self::SparkKey {
+            builder = builder.api_keys(ApiKeys::new([("bench", API_KEY)])?);
+        }
+        let ingress = if self == Self::SparkFn {
             builder.handler_fn("echo", |_, body| async move {
                 String::from_utf8(body.to_vec()).map_err(|error| eyre::eyre!(error))
             })
+        } else {
+            let echo = spawn_module(Echo);
+            builder.module("echo", TextCodec, echo.dispatcher())
         };
         let server = HttpServer::bind("127.0.0.1:0").await?;
         announce(server.local_addr())?;

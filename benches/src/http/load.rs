@@ -1,190 +1,140 @@
-//! The load: clients that speak just enough HTTP/1.1 to be cheaper than any server.
+//! The load: one thread that never sleeps and sets no timer, and looks at the clock and at all its
+//! connections in turn.
+//!
+//! There are two kinds. [`Load::at_most`] sends the next request on a connection as soon as it has
+//! the answer; it finds out how much a server can do. [`Load::at_rate`] sends requests at times that
+//! were fixed before, whatever the server does meanwhile, and a request's time counts from when it
+//! was due, sent or not: a server that stands still for a millisecond is charged for all who would
+//! have come in it. A load that waits for answers before it asks on would leave those out
+//! ("coordinated omission"; wrk2 was made to count them).
 
 use std::{io, net::SocketAddr, time::Duration};
 
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-    time::{Instant, sleep_until, timeout},
+use mio::{Events, Interest, Poll, Token};
+use tokio::time::Instant;
+
+use super::{
+    client::{Client, PATIENCE},
+    schedule::{Latencies, Schedule},
 };
 
-/// A connection that is kept alive.
+/// Connections to one server, and the thread that watches them all.
 #[derive(Debug)]
-pub struct Client {
-    stream: TcpStream,
-    buffer: Vec<u8>,
+pub struct Load {
+    clients: Vec<Client>,
+    poll: Poll,
+    events: Events,
+    /// When an answer came last.
+    heard: Instant,
 }
 
-// === impl Client ===
+// === impl Load ===
 
-impl Client {
-    /// Connects.
+impl Load {
+    /// Connects `count` times, and asks once on each connection.
     ///
     /// # Errors
     ///
-    /// If nobody listens.
-    pub async fn connect(address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
+    /// If nobody listens, or a request is not answered with 200.
+    pub fn connect(address: SocketAddr, count: usize, request: &[u8]) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let mut clients = Vec::with_capacity(count);
+        for place in 0..count {
+            let mut client = Client::connect(address)?;
+            expect_ok(client.ask(request)?)?;
+            let registry = poll.registry();
+            registry.register(&mut client.stream, Token(place), Interest::READABLE)?;
+            clients.push(client);
+        }
         Ok(Self {
-            stream,
-            buffer: Vec::with_capacity(4096),
+            clients,
+            poll,
+            events: Events::with_capacity(count),
+            heard: Instant::now(),
         })
     }
 
-    /// Sends a request, reads the answer whole, and returns its status.
+    /// Sends one request after the other on each connection, for as long as `slice`. Returns the
+    /// requests answered per second.
     ///
     /// # Errors
     ///
-    /// If the answer has no status or length, or does not come within ten seconds.
-    pub async fn ask(&mut self, request: &[u8]) -> io::Result<u16> {
-        match timeout(PATIENCE, self.exchange(request)).await {
-            Ok(answered) => answered,
-            Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut)),
+    /// If a request fails, or is not answered with 200.
+    pub fn at_most(&mut self, request: &[u8], slice: Duration) -> io::Result<f64> {
+        let start = Instant::now();
+        self.heard = start;
+        for client in &mut self.clients {
+            client.send(request)?;
         }
-    }
-
-    async fn exchange(&mut self, request: &[u8]) -> io::Result<u16> {
-        self.stream.write_all(request).await?;
-        self.buffer.clear();
-        loop {
-            if let Some(answer) = Head::parse(&self.buffer)?
-                && self.buffer.len() >= answer.length
-            {
-                return Ok(answer.status);
-            }
-            if self.stream.read_buf(&mut self.buffer).await? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-        }
-    }
-}
-
-/// What has to be known of an answer.
-struct Head {
-    status: u16,
-    /// Of head and body, in bytes.
-    length: usize,
-}
-
-// === impl Head ===
-
-impl Head {
-    /// `None` if it is not complete yet.
-    fn parse(bytes: &[u8]) -> io::Result<Option<Self>> {
-        let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
-            return Ok(None);
-        };
-        let malformed = || io::Error::other("no answer of HTTP/1.1 with a length");
-        let head = str::from_utf8(&bytes[..end]).map_err(|_| malformed())?;
-        let status = head.get(9..12).and_then(|status| status.parse().ok());
-        let body = head.lines().find_map(|line| {
-            let (name, value) = line.split_once(':')?;
-            let is_length = name.eq_ignore_ascii_case("content-length");
-            is_length.then(|| value.trim().parse::<usize>().ok())?
-        });
-        match (status, body) {
-            (Some(status), Some(body)) => Ok(Some(Self {
-                status,
-                length: end + 4 + body,
-            })),
-            _ => Err(malformed()),
-        }
-    }
-}
-
-/// A request for `name` with `body`.
-#[must_use]
-pub fn request(name: &str, body: &str) -> Vec<u8> {
-    let length = body.len();
-    format!("POST /{name} HTTP/1.1\r\nhost: bench\r\ncontent-length: {length}\r\n\r\n{body}")
-        .into_bytes()
-}
-
-/// Sends one request after the other on each connection, for as long as `slice`. Returns the
-/// requests answered per second.
-///
-/// # Errors
-///
-/// If a request fails, or is not answered with 200.
-pub async fn at_most(
-    clients: Vec<Client>,
-    request: &'static [u8],
-    slice: Duration,
-) -> io::Result<(f64, Vec<Client>)> {
-    let start = Instant::now();
-    let end = start + slice;
-    let (answered, clients) = together(clients, move |mut client, _| async move {
         let mut answered = 0_u64;
-        while Instant::now() < end {
-            expect_ok(client.ask(request).await?)?;
-            answered += 1;
-        }
-        Ok((answered, client))
-    })
-    .await?;
-    let answered: u64 = answered.iter().sum();
-    Ok((answered as f64 / start.elapsed().as_secs_f64(), clients))
-}
-
-/// Sends `rate` requests per second in all, for as long as `slice`. Returns how long each took
-/// from when it was due.
-///
-/// # Errors
-///
-/// As [`at_most`].
-pub async fn at_rate(
-    clients: Vec<Client>,
-    request: &'static [u8],
-    rate: f64,
-    slice: Duration,
-) -> io::Result<(Vec<Duration>, Vec<Client>)> {
-    let interval = Duration::from_secs_f64(clients.len() as f64 / rate);
-    let count = u32::try_from(clients.len()).unwrap_or(u32::MAX);
-    let start = Instant::now();
-    let end = start + slice;
-    let (latencies, clients) = together(clients, move |mut client, index| async move {
-        let mut latencies = Vec::new();
-        let mut due = start + interval * index / count;
-        while due < end {
-            // Who has to wait for the time is charged from when he was woken: the timer's own
-            // lateness is not the server's.
-            let mut since = due;
-            if Instant::now() < due {
-                sleep_until(due).await;
-                since = Instant::now();
+        let elapsed = loop {
+            self.take_in(|client, _| {
+                answered += 1;
+                client.send(request)
+            })?;
+            let elapsed = start.elapsed();
+            if elapsed >= slice {
+                break elapsed;
             }
-            expect_ok(client.ask(request).await?)?;
-            latencies.push(since.elapsed());
-            due += interval;
+        };
+        let mut under_way = self.clients.len();
+        while under_way > 0 {
+            self.take_in(|_, _| {
+                under_way -= 1;
+                Ok(())
+            })?;
         }
-        Ok((latencies, client))
-    })
-    .await?;
-    Ok((latencies.concat(), clients))
-}
-
-/// Runs `work` for all clients at once, and gives them back.
-async fn together<T, Fut>(
-    clients: Vec<Client>,
-    work: impl Fn(Client, u32) -> Fut,
-) -> io::Result<(Vec<T>, Vec<Client>)>
-where
-    T: Send + 'static,
-    Fut: Future<Output = io::Result<(T, Client)>> + Send + 'static,
-{
-    let tasks: Vec<_> = (0..)
-        .zip(clients)
-        .map(|(index, client)| tokio::spawn(work(client, index)))
-        .collect();
-    let mut results = Vec::with_capacity(tasks.len());
-    let mut clients = Vec::with_capacity(tasks.len());
-    for task in tasks {
-        let (result, client) = task.await.map_err(io::Error::other)??;
-        results.push(result);
-        clients.push(client);
+        Ok(answered as f64 / elapsed.as_secs_f64())
     }
-    Ok((results, clients))
+
+    /// Sends `rate` requests per second, evenly, for as long as `slice`. What is due in the first
+    /// tenth is not counted.
+    ///
+    /// # Errors
+    ///
+    /// As [`at_most`](Self::at_most).
+    pub fn at_rate(&mut self, request: &[u8], rate: f64, slice: Duration) -> io::Result<Latencies> {
+        let start = Instant::now();
+        self.heard = start;
+        let mut schedule = Schedule::new(start, rate, slice, self.clients.len());
+        while !schedule.is_over() {
+            if let Some(place) = schedule.take(Instant::now()) {
+                self.clients[place].send(request)?;
+            }
+            self.take_in(|_, place| {
+                schedule.answered(place, Instant::now());
+                Ok(())
+            })?;
+        }
+        Ok(schedule.into_latencies())
+    }
+
+    /// Takes in what has come, without waiting. Says whose answer is whole.
+    fn take_in(
+        &mut self,
+        mut answered: impl FnMut(&mut Client, usize) -> io::Result<()>,
+    ) -> io::Result<()> {
+        match self.poll.poll(&mut self.events, Some(Duration::ZERO)) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+            _ => {}
+        }
+        if self.events.is_empty() {
+            if self.heard.elapsed() > PATIENCE {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            return Ok(());
+        }
+        self.heard = Instant::now();
+        for event in &self.events {
+            let Token(place) = event.token();
+            let client = &mut self.clients[place];
+            if let Some(status) = client.receive()? {
+                expect_ok(status)?;
+                answered(client, place)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 fn expect_ok(status: u16) -> io::Result<()> {
@@ -195,18 +145,13 @@ fn expect_ok(status: u16) -> io::Result<()> {
     }
 }
 
-const PATIENCE: Duration = Duration::from_secs(10);
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_complete_with_its_body() {
-        let bytes = b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno";
-        assert!(Head::parse(&bytes[..20]).unwrap().is_none());
-        let head = Head::parse(bytes).unwrap().unwrap();
-        assert_eq!((head.status, head.length), (404, bytes.len()));
-        assert!(Head::parse(b"HTTP/1.1 200 OK\r\n\r\n").is_err());
+    fn what_is_not_answered_with_200_is_no_measurement() {
+        assert!(expect_ok(200).is_ok());
+        assert!(expect_ok(503).is_err());
     }
 }

@@ -3,41 +3,38 @@
 use std::{io, time::Duration};
 
 use super::{
+    client::{self, Client},
     contender::Contender,
-    load::{self, Client},
+    cores::Cores,
+    load::Load,
     options::Options,
     process::Server,
+    row::{Measure, Row},
 };
 use crate::{order::Order, statistics::Summary};
 
-/// What was measured of one contender.
-#[derive(Debug, Clone)]
-pub struct Row {
-    /// Whose it is.
-    pub contender: Contender,
-    /// Requests answered per second, at most.
-    pub throughput: Measured,
-    /// The 99th percentile of microseconds per request, at half of axum's most.
-    pub latency: Measured,
-    /// Resident bytes per idle connection.
-    pub idle_bytes: f64,
-    /// Resident bytes that requests for unknown names left behind.
-    pub unknown_bytes: f64,
-}
-
-/// A figure, and its ratio to axum's in the same round.
-#[derive(Debug, Clone, Copy)]
+/// What was measured, and how the load fared.
+#[derive(Debug)]
 pub struct Measured {
-    /// The figure.
-    pub value: Summary,
-    /// The ratio.
-    pub ratio: Summary,
+    /// The figures, measure by measure.
+    pub rows: Vec<Row>,
+    /// The two cores, if servers and load had one each.
+    pub cores: Option<Cores>,
+    /// Half the requests per second that the slowest of this program's own contenders answers.
+    pub half_load: f64,
+    /// The 99th percentile of how late the load itself was at half load, in microseconds: a
+    /// difference between latencies that is not larger than this says nothing.
+    pub late: Summary,
 }
 
-/// A server under load.
-struct Subject {
-    server: Server,
-    clients: Vec<Client>,
+/// Samples of one measure, contender by contender.
+type Samples = Vec<Vec<f64>>;
+
+struct Bench<'a> {
+    options: &'a Options,
+    cores: Option<Cores>,
+    request: Vec<u8>,
+    order: Order,
 }
 
 /// Measures everything. `progress` is told what comes next.
@@ -45,128 +42,155 @@ struct Subject {
 /// # Errors
 ///
 /// If a server cannot be started, or does not answer as it should.
-pub async fn measure(options: &Options, mut progress: impl FnMut(&str)) -> io::Result<Vec<Row>> {
-    let request: &'static [u8] = load::request("echo", BODY).leak();
-    let mut subjects = Vec::new();
-    for &contender in &options.contenders {
-        subjects.push(Subject::start(contender, options).await?);
-    }
+pub fn measure(options: &Options, mut progress: impl FnMut(&str)) -> io::Result<Measured> {
+    let mut bench = Bench {
+        options,
+        cores: Cores::part()?,
+        request: client::request("echo", BODY),
+        order: Order::default(),
+    };
+    let servers: Vec<Server> = options
+        .contenders
+        .iter()
+        .map(|&contender| bench.start(contender))
+        .collect::<io::Result<_>>()?;
 
     progress("requests per second");
-    let mut order = Order::default();
-    let mut throughputs = vec![Vec::new(); subjects.len()];
-    for round in 0..=options.rounds {
-        for index in order.shuffled(subjects.len()) {
-            let subject = &mut subjects[index];
-            let clients = std::mem::take(&mut subject.clients);
-            let (rate, clients) = load::at_most(clients, request, options.slice).await?;
-            subject.clients = clients;
-            // The first round is to warm up.
-            if round > 0 {
-                throughputs[index].push(rate);
-            }
-            subject.reconnect(options).await?;
-        }
-    }
+    let [throughput] = bench.rounds(options.rounds, |bench, index| {
+        let mut load = bench.connect(&servers[index])?;
+        Ok([load.at_most(&bench.request, options.slice)?])
+    })?;
 
     progress("latency at half load");
-    let half = Summary::of(&throughputs[0]).median / 2.0;
-    let mut latencies = vec![Vec::new(); subjects.len()];
-    for _ in 0..options.rounds {
-        for index in order.shuffled(subjects.len()) {
-            let subject = &mut subjects[index];
-            let clients = std::mem::take(&mut subject.clients);
-            let (all, clients) = load::at_rate(clients, request, half, options.slice).await?;
-            subject.clients = clients;
-            latencies[index].push(percentile(all, 0.99));
-            subject.reconnect(options).await?;
-        }
-    }
-    drop(subjects);
+    let half_load = half_of_slowest(&options.contenders, &throughput);
+    let [median, p99, late] = bench.rounds(options.rounds, |bench, index| {
+        let mut load = bench.connect(&servers[index])?;
+        let latencies = load.at_rate(&bench.request, half_load, options.slice)?;
+        let median = percentile(latencies.answered.clone(), 0.5);
+        let p99 = percentile(latencies.answered, 0.99);
+        Ok([median, p99, percentile(latencies.late, 0.99)])
+    })?;
+    drop(servers);
 
-    let mut rows = Vec::new();
-    for (index, &contender) in options.contenders.iter().enumerate() {
-        progress(&format!("memory of {contender}"));
-        rows.push(Row {
-            contender,
-            throughput: Measured::of(&throughputs[index], &throughputs[0]),
-            latency: Measured::of(&latencies[index], &latencies[0]),
-            idle_bytes: idle_bytes(contender, options, request).await?,
-            unknown_bytes: unknown_bytes(contender, options).await?,
-        });
-    }
-    Ok(rows)
+    progress("memory");
+    let memory_rounds = options.rounds.min(MEMORY_ROUNDS);
+    let [idle, unknown] = bench.rounds(memory_rounds, |bench, index| {
+        let contender = options.contenders[index];
+        Ok([
+            bench.idle_bytes(contender)?,
+            bench.unknown_bytes(contender)?,
+        ])
+    })?;
+
+    let measures = [
+        (Measure::Throughput, throughput),
+        (Measure::Median, median),
+        (Measure::P99, p99),
+        (Measure::IdleBytes, idle),
+        (Measure::UnknownBytes, unknown),
+    ];
+    let rows = measures
+        .iter()
+        .flat_map(|(measure, samples)| Row::all(*measure, &options.contenders, samples))
+        .collect();
+    Ok(Measured {
+        rows,
+        cores: bench.cores,
+        half_load,
+        late: Summary::of(&late.concat()),
+    })
 }
 
-// === impl Measured ===
+// === impl Bench ===
 
-impl Measured {
-    fn of(values: &[f64], reference: &[f64]) -> Self {
-        Self {
-            value: Summary::of(values),
-            ratio: Summary::of_ratios(values, reference),
-        }
-    }
-}
-
-// === impl Subject ===
-
-impl Subject {
-    async fn start(contender: Contender, options: &Options) -> io::Result<Self> {
-        let server = Server::start(contender, options.manager_handlers.as_deref())?;
-        let clients = connect(&server, options.connections).await?;
-        Ok(Self { server, clients })
-    }
-
-    /// Connects anew: while others have their turn, a server may close what is idle.
-    async fn reconnect(&mut self, options: &Options) -> io::Result<()> {
-        self.clients = connect(&self.server, options.connections).await?;
-        Ok(())
-    }
-}
-
-async fn connect(server: &Server, count: usize) -> io::Result<Vec<Client>> {
-    let mut clients = Vec::with_capacity(count);
-    for _ in 0..count {
-        clients.push(Client::connect(server.address()).await?);
-    }
-    Ok(clients)
-}
-
-async fn idle_bytes(contender: Contender, options: &Options, request: &[u8]) -> io::Result<f64> {
-    let server = Server::start(contender, options.manager_handlers.as_deref())?;
-    // What a server allocates once is not a connection's.
-    let mut first = connect(&server, 4).await?;
-    for client in &mut first {
-        client.ask(request).await?;
-    }
-    let before = server.resident_bytes()?;
-    let mut clients = connect(&server, options.idle_connections).await?;
-    for client in &mut clients {
-        client.ask(request).await?;
-    }
-    let after = server.resident_bytes()?;
-    Ok(after.saturating_sub(before) as f64 / options.idle_connections as f64)
-}
-
-async fn unknown_bytes(contender: Contender, options: &Options) -> io::Result<f64> {
-    let server = Server::start(contender, options.manager_handlers.as_deref())?;
-    let ask = async |from: u32, to: u32| -> io::Result<()> {
-        let mut client = Client::connect(server.address()).await?;
-        for number in from..to {
-            let request = load::request(&format!("unknown-{number}"), BODY);
-            if client.ask(&request).await.is_err() {
-                // It may answer by closing the connection.
-                client = Client::connect(server.address()).await?;
+impl Bench<'_> {
+    /// Gives every contender its turn in every round, and collects its samples of each measure. A
+    /// round before the first is to warm up.
+    fn rounds<const MEASURES: usize>(
+        &mut self,
+        rounds: u32,
+        mut turn: impl FnMut(&Self, usize) -> io::Result<[f64; MEASURES]>,
+    ) -> io::Result<[Samples; MEASURES]> {
+        let count = self.options.contenders.len();
+        let mut samples =
+            [const { Vec::new() }; MEASURES].map(|_: Samples| vec![Vec::new(); count]);
+        for round in 0..=rounds {
+            for index in self.order.shuffled(count) {
+                let figures = turn(self, index)?;
+                if round > 0 {
+                    for (samples, figure) in samples.iter_mut().zip(figures) {
+                        samples[index].push(figure);
+                    }
+                }
             }
         }
-        Ok(())
-    };
-    ask(0, options.unknown_names).await?;
-    let before = server.resident_bytes()?;
-    ask(options.unknown_names, 2 * options.unknown_names).await?;
-    let after = server.resident_bytes()?;
-    Ok(after as f64 - before as f64)
+        Ok(samples)
+    }
+
+    fn start(&self, contender: Contender) -> io::Result<Server> {
+        let start = || Server::start(contender, self.options);
+        match self.cores {
+            Some(cores) => cores.on_servers(start),
+            None => start(),
+        }
+    }
+
+    /// A server that has no turn has no connections either.
+    fn connect(&self, server: &Server) -> io::Result<Load> {
+        Load::connect(server.address(), self.options.connections, &self.request)
+    }
+
+    fn idle_bytes(&self, contender: Contender) -> io::Result<f64> {
+        let server = self.start(contender)?;
+        let connect = |count| -> io::Result<Vec<Client>> {
+            (0..count)
+                .map(|_| {
+                    let mut client = Client::connect(server.address())?;
+                    client.ask(&self.request)?;
+                    Ok(client)
+                })
+                .collect()
+        };
+        // What a server allocates once is not a connection's.
+        let _first = connect(4)?;
+        let before = server.resident_bytes()?;
+        let _idle = connect(self.options.idle_connections)?;
+        let after = server.resident_bytes()?;
+        Ok(after.saturating_sub(before) as f64 / self.options.idle_connections as f64)
+    }
+
+    fn unknown_bytes(&self, contender: Contender) -> io::Result<f64> {
+        let server = self.start(contender)?;
+        let names = self.options.unknown_names;
+        let ask = |from: u32, to: u32| -> io::Result<()> {
+            let mut client = Client::connect(server.address())?;
+            for number in from..to {
+                let request = client::request(&format!("unknown-{number}"), BODY);
+                if client.ask(&request).is_err() {
+                    // It may answer by closing the connection.
+                    client = Client::connect(server.address())?;
+                }
+            }
+            Ok(())
+        };
+        ask(0, names)?;
+        let before = server.resident_bytes()?;
+        ask(names, 2 * names)?;
+        let after = server.resident_bytes()?;
+        Ok(after as f64 - before as f64)
+    }
+}
+
+/// Half of what the slowest of this program's own contenders answers per second.
+fn half_of_slowest(contenders: &[Contender], throughput: &Samples) -> f64 {
+    let own = contenders
+        .iter()
+        .zip(throughput)
+        .filter(|(contender, _)| contender.is_own());
+    let slowest = own
+        .map(|(_, samples)| Summary::of(samples).median)
+        .fold(f64::INFINITY, f64::min);
+    slowest / 2.0
 }
 
 /// In microseconds.
@@ -181,6 +205,9 @@ fn percentile(mut latencies: Vec<Duration>, fraction: f64) -> f64 {
     let latency = latencies.get(rank).or(latencies.last());
     latency.map_or(f64::NAN, |latency| latency.as_secs_f64() * 1e6)
 }
+
+/// Each is a server of its own, started for it.
+const MEMORY_ROUNDS: u32 = 5;
 
 /// A message of 64 bytes.
 const BODY: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::contender::Contender;
+use crate::flags::{Flags, UsageError};
 
 /// What to measure, and for how long.
 #[derive(Debug, Clone)]
@@ -21,6 +22,8 @@ pub struct Options {
     pub unknown_names: u32,
     /// The program that serves with `manager_handlers`.
     pub manager_handlers: Option<PathBuf>,
+    /// Whether that program writes its access log.
+    pub access_log: bool,
     /// Whether to print JSON.
     pub json: bool,
 }
@@ -36,10 +39,6 @@ pub enum Asked {
     Help,
 }
 
-/// What is wrong with the flags.
-#[derive(Debug)]
-pub struct UsageError(pub String);
-
 // === impl Options ===
 
 impl Options {
@@ -47,13 +46,19 @@ impl Options {
     pub const HELP: &'static str = "\
 Compares a route to a module with the same closure in axum, and with manager_handlers.
 
-  --rounds N               rounds per measurement (15)
+  --rounds N               rounds per measurement (25); 5 at most for memory
   --slice-ms N             milliseconds per contender and round (400)
   --connections N          connections under load (64)
-  --only NAME[,..]         these contenders, and axum: spark spark-fn
-  --manager-handlers FILE  the program of benches/manager-handlers; without it, its row is missing
+  --only NAME[,..]         these contenders, and axum: spark spark-fn spark-key
+  --manager-handlers FILE  the program of benches/manager-handlers; without it, its rows are missing
+  --access-log             leaves the access log of manager_handlers on, which none of the others has
   --json                   JSON instead of Markdown
   --quick                  everything, but too briefly to mean anything (for tests)
+
+The table has a row for each figure: its median, its ratio to another's in the same rounds, how much
+both spread (half the distance between the quartiles), what is asked of the ratio, or of the figure
+if there is none, and whether that is reached. The server has one core and the load another, which it
+never leaves idle: measure while nothing else runs.
 ";
 
     /// Reads the flags.
@@ -63,21 +68,18 @@ Compares a route to a module with the same closure in axum, and with manager_han
     /// For an unknown flag or value.
     pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Asked, UsageError> {
         let mut options = Self::default();
-        let mut arguments = arguments.into_iter();
-        while let Some(flag) = arguments.next() {
-            let mut value = || {
-                let missing = || UsageError(format!("{flag} needs a value"));
-                arguments.next().ok_or_else(missing)
-            };
+        let mut flags = Flags::new(arguments);
+        while let Some(flag) = flags.next() {
             match flag.as_str() {
-                "--rounds" => options.rounds = positive(&flag, &value()?)?,
+                "--rounds" => options.rounds = flags.positive(&flag)?,
                 "--slice-ms" => {
-                    let milliseconds: u32 = positive(&flag, &value()?)?;
+                    let milliseconds = flags.positive(&flag)?;
                     options.slice = Duration::from_millis(milliseconds.into());
                 }
-                "--connections" => options.connections = positive(&flag, &value()?)? as usize,
-                "--only" => options.contenders = chosen(&value()?)?,
-                "--manager-handlers" => options.manager_handlers = Some(value()?.into()),
+                "--connections" => options.connections = flags.positive(&flag)? as usize,
+                "--only" => options.contenders = chosen(&flags.value(&flag)?)?,
+                "--manager-handlers" => options.manager_handlers = Some(flags.value(&flag)?.into()),
+                "--access-log" => options.access_log = true,
                 "--json" => options.json = true,
                 "--quick" => {
                     options.rounds = 2;
@@ -86,9 +88,9 @@ Compares a route to a module with the same closure in axum, and with manager_han
                     options.idle_connections = 20;
                     options.unknown_names = 100;
                 }
-                "--serve" => return own(&value()?).map(Asked::Serve),
+                "--serve" => return own(&flags.value(&flag)?).map(Asked::Serve),
                 "--help" | "-h" => return Ok(Asked::Help),
-                _ => return Err(UsageError(format!("unknown flag {flag}"))),
+                _ => return Err(UsageError::unknown(&flag)),
             }
         }
         if options.manager_handlers.is_some() {
@@ -102,12 +104,13 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             contenders: Contender::OWN.to_vec(),
-            rounds: 15,
+            rounds: 25,
             slice: Duration::from_millis(400),
             connections: 64,
             idle_connections: 500,
             unknown_names: 10_000,
             manager_handlers: None,
+            access_log: false,
             json: false,
         }
     }
@@ -129,15 +132,6 @@ fn own(name: &str) -> Result<Contender, UsageError> {
     Contender::own(name).ok_or_else(|| UsageError(format!("there is no contender {name}")))
 }
 
-fn positive(flag: &str, value: &str) -> Result<u32, UsageError> {
-    match value.parse() {
-        Ok(number) if number > 0 => Ok(number),
-        _ => Err(UsageError(format!(
-            "{flag} takes a positive number, not {value}"
-        ))),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,8 +145,8 @@ mod tests {
 
     #[test]
     fn axum_always_takes_part_and_comes_first() {
-        use Contender::{Axum, ManagerHandlers, Spark, SparkFn};
-        assert_eq!(contenders(""), [Axum, Spark, SparkFn]);
+        use Contender::{Axum, ManagerHandlers, Spark, SparkFn, SparkKey};
+        assert_eq!(contenders(""), [Axum, Spark, SparkFn, SparkKey]);
         assert_eq!(contenders("--only spark,axum,spark"), [Axum, Spark]);
         let all = contenders("--only spark-fn --manager-handlers program");
         assert_eq!(all, [Axum, SparkFn, ManagerHandlers]);

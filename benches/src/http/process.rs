@@ -1,18 +1,16 @@
 //! A contender's process, from its start to its end.
 
 use std::{
-    ffi::OsStr,
     fs,
     io::{self, BufRead, BufReader},
     net::SocketAddr,
-    path::Path,
     process::{Child, ChildStdout, Command, Stdio},
     time::Duration,
 };
 
 use tokio::time::Instant;
 
-use super::contender::Contender;
+use super::{contender::Contender, options::Options};
 
 /// A server that runs. Killed when dropped.
 #[derive(Debug)]
@@ -26,27 +24,35 @@ pub struct Server {
 // === impl Server ===
 
 impl Server {
-    /// Starts `contender`: this program once more, or `manager_handlers`, the program of which is
-    /// at `manager_handlers`.
+    /// Starts `contender`: this program once more, or that which serves with `manager_handlers`.
     ///
     /// # Errors
     ///
     /// If the program cannot be run, or does not say where it listens.
-    pub fn start(contender: Contender, manager_handlers: Option<&Path>) -> io::Result<Self> {
-        let own = std::env::current_exe()?;
-        let (program, arguments): (&OsStr, &[&str]) = match (contender, manager_handlers) {
-            (Contender::ManagerHandlers, Some(path)) => (path.as_os_str(), &[]),
+    pub fn start(contender: Contender, options: &Options) -> io::Result<Self> {
+        let mut command = match (contender, &options.manager_handlers) {
+            (Contender::ManagerHandlers, Some(program)) => {
+                let mut command = Command::new(program);
+                command.args(options.access_log.then_some("--access-log"));
+                // It panics at every unknown name. All of that is written, but to nowhere.
+                command.env("RUST_BACKTRACE", "0").stderr(Stdio::null());
+                command
+            }
             (Contender::ManagerHandlers, None) => {
                 return Err(io::Error::other("--manager-handlers names no program"));
             }
-            (own_one, _) => (own.as_os_str(), &["--serve", own_one.name()]),
+            (own, _) => {
+                let mut command = Command::new(std::env::current_exe()?);
+                command.args(["--serve", own.name()]);
+                command
+            }
         };
-        let mut child = Command::new(program)
-            .args(arguments)
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()?;
-        let mut output = BufReader::new(child.stdout.take().expect("it is piped"));
+        let output = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
+        let mut output = BufReader::new(output);
         let Some(address) = announced(&mut output) else {
             let _ = child.kill();
             let _ = child.wait();

@@ -3,66 +3,90 @@
 use serde_json::{Value, json};
 
 use super::{
-    measure::{Measured, Row},
+    measure::Measured,
     options::Options,
+    row::{Measure, Row},
+    target::Verdict,
 };
 use crate::{statistics::Summary, table::Table};
 
-/// Formats the rows as Markdown: a table, and how each contender was configured.
+/// Formats what was measured as Markdown: a table, and how it came about.
 #[must_use]
-pub fn markdown(options: &Options, rows: &[Row]) -> String {
-    let columns = [
-        "requests/s",
-        "of axum's",
-        "p99 at half load",
-        "of axum's",
-        "bytes per idle connection",
-        "left by unknown names",
-    ];
+pub fn markdown(options: &Options, measured: &Measured) -> String {
+    let columns = ["figure", "ratio", "asked", "reached"];
     let mut table = Table::new(columns.map(str::to_owned));
-    for row in rows {
+    for row in &measured.rows {
         table.row(
-            row.contender.name(),
+            &format!("{}: {}", row.measure.name(), row.contender),
             [
-                format!("{:.0}", row.throughput.value.median),
-                ratio(row.throughput.ratio),
-                format!("{:.0} µs", row.latency.value.median),
-                ratio(row.latency.ratio),
-                format!("{:.0}", row.idle_bytes),
-                format!("{:.0} KiB", row.unknown_bytes / 1024.0),
+                figure(row.measure, row.figure),
+                row.ratio.map_or_else(String::new, |(reference, ratio)| {
+                    format!("{:.2} ±{:.2} of {reference}", ratio.median, ratio.spread())
+                }),
+                asked(row),
+                row.verdict()
+                    .map_or_else(String::new, |verdict| verdict.to_string()),
             ],
         );
     }
-    let about: Vec<String> = rows
+    let about: Vec<String> = options
+        .contenders
         .iter()
-        .map(|row| format!("* {}: {}\n", row.contender, row.contender.about()))
+        .map(|contender| format!("* {contender}: {}\n", contender.about()))
         .collect();
+    let cores = match measured.cores {
+        Some(_) => "servers on one core, the load on another",
+        None => "servers and load on the same cores",
+    };
     format!(
-        "{} rounds of {} ms, {} connections, medians; ± is half the distance between the quartiles.\n\
+        "{} rounds of {} ms, {} connections, {cores}; medians, ± is half the distance between the \
+         quartiles.\n\
+         Half load is {:.0} requests/s. The load itself was up to {:.0} ±{:.0} µs late (p99).\n\
          \n{table}\n{}",
         options.rounds,
         options.slice.as_millis(),
         options.connections,
+        measured.half_load,
+        measured.late.median,
+        measured.late.spread(),
         about.concat(),
     )
 }
 
-/// The rows as JSON.
+/// What was measured as JSON.
 #[must_use]
-pub fn json(rows: &[Row]) -> Value {
-    let measured = |measured: &Measured| json!({ "median": measured.value.median, "ratio": measured.ratio.median });
+pub fn json(measured: &Measured) -> Value {
     let row = |row: &Row| {
         json!({
+            "measure": row.measure.key(),
             "contender": row.contender.name(),
-            "requests_per_second": measured(&row.throughput),
-            "p99_microseconds": measured(&row.latency),
-            "bytes_per_idle_connection": row.idle_bytes,
-            "bytes_left_by_unknown_names": row.unknown_bytes,
+            "median": row.figure.median,
+            "spread": row.figure.spread(),
+            "ratio": row.ratio.map(|(reference, ratio)| json!({
+                "of": reference.name(),
+                "median": ratio.median,
+                "spread": ratio.spread(),
+            })),
+            "asked": row.target.map(|target| target.to_string()),
+            "reached": row.verdict().map(Verdict::is_reached),
         })
     };
-    rows.iter().map(row).collect()
+    json!({
+        "apart": measured.cores.is_some(),
+        "half_load": measured.half_load,
+        "late_p99_microseconds": measured.late.median,
+        "rows": measured.rows.iter().map(row).collect::<Value>(),
+    })
 }
 
-fn ratio(ratio: Summary) -> String {
-    format!("{:.2} ±{:.2}", ratio.median, ratio.spread())
+fn figure(measure: Measure, figure: Summary) -> String {
+    match measure {
+        Measure::Median | Measure::P99 => format!("{:.1} ±{:.1}", figure.median, figure.spread()),
+        _ => format!("{:.0} ±{:.0}", figure.median, figure.spread()),
+    }
+}
+
+fn asked(row: &Row) -> String {
+    row.target
+        .map_or_else(String::new, |target| target.to_string())
 }
