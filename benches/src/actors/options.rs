@@ -8,6 +8,7 @@ use super::{
     contender::Threads,
     entrant::{self, Entrant},
 };
+use crate::flags::{Flags, UsageError};
 
 /// What to measure, and for how long.
 #[derive(Debug)]
@@ -39,10 +40,6 @@ pub enum Asked {
     /// [`Options::list`].
     List,
 }
-
-/// A flag that could not be understood, in words.
-#[derive(Debug, PartialEq, Eq)]
-pub struct UsageError(pub String);
 
 /// What `--only` can name.
 #[derive(Debug, Clone, Copy)]
@@ -94,21 +91,20 @@ Compares Spark with a hand-written tokio loop and with other actor crates.
         let mut options = Self::default();
         let mut rows = None;
         let mut columns = None;
-        let mut arguments = arguments.into_iter();
-        while let Some(flag) = arguments.next() {
-            let mut value = || {
-                let missing = || UsageError(format!("{flag} needs a value"));
-                arguments.next().ok_or_else(missing)
-            };
+        let mut flags = Flags::new(arguments);
+        while let Some(flag) = flags.next() {
             match flag.as_str() {
-                "--rounds" => options.rounds = positive(&flag, &value()?)?,
+                "--rounds" => options.rounds = flags.positive(&flag)?,
                 "--slice-ms" => {
-                    let milliseconds = positive(&flag, &value()?)?;
+                    let milliseconds = flags.positive(&flag)?;
                     options.slice = Duration::from_millis(milliseconds.into());
                 }
-                "--only" => rows = Some(Row::choose(&flag, &value()?)?),
-                "--case" => columns = Some(choose(&flag, &value()?, &Case::ALL, Case::to_string)?),
-                "--threads" => options.threads = threads(&flag, &value()?)?,
+                "--only" => rows = Some(Row::choose(&flag, &flags.value(&flag)?)?),
+                "--case" => {
+                    let names = flags.value(&flag)?;
+                    columns = Some(choose(&flag, &names, &Case::ALL, Case::to_string)?);
+                }
+                "--threads" => options.threads = threads(&flag, &flags.value(&flag)?)?,
                 "--json" => options.json = true,
                 "--quick" => {
                     options.quick = true;
@@ -117,7 +113,7 @@ Compares Spark with a hand-written tokio loop and with other actor crates.
                 }
                 "--list" => return Ok(Asked::List),
                 "--help" | "-h" => return Ok(Asked::Help),
-                _ => return Err(UsageError(format!("unknown flag {flag}"))),
+                _ => return Err(UsageError::unknown(&flag)),
             }
         }
         options.select(rows, columns);
@@ -193,15 +189,6 @@ impl Row {
             Self::Contender(entrant) => entrant.name,
             Self::Comparison(comparison) => comparison.name,
         }
-    }
-}
-
-fn positive(flag: &str, value: &str) -> Result<u32, UsageError> {
-    match value.parse() {
-        Ok(0) | Err(_) => Err(UsageError(format!(
-            "{flag} needs a positive number, not {value}"
-        ))),
-        Ok(number) => Ok(number),
     }
 }
 

@@ -16,10 +16,13 @@
 
 use std::{env, process::ExitCode};
 
-use benches::actors::{
-    counting_allocator::CountingAllocator,
-    options::{Asked, Options, UsageError},
-    report, rounds,
+use benches::{
+    UsageError,
+    actors::{
+        counting_allocator::CountingAllocator,
+        options::{Asked, Options},
+        report, rounds,
+    },
 };
 
 #[global_allocator]
