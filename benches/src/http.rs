@@ -4,7 +4,8 @@
 //! Each [contender] is a process of its own with one worker thread, on one core; the [`load`] is
 //! this process, on another core where there is one, with one thread that never sleeps. All get the
 //! same request, answer with the same JSON, and take turns in rounds ([`measure`]). Every figure is
-//! also a ratio to axum's in the same round, beside what is asked of it ([`row`]).
+//! also a ratio to axum's in the same round, beside what is asked of it ([`row`]). A turn in which
+//! another program had one of the two cores is taken again.
 //!
 //! * requests per second: a fixed number of connections, each of which sends its next request when
 //!   it has the answer;
@@ -27,3 +28,4 @@ pub mod schedule;
 pub mod target;
 
 mod answer;
+mod waits;

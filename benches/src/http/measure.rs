@@ -10,6 +10,7 @@ use super::{
     options::Options,
     process::Server,
     row::{Measure, Row},
+    waits::Waits,
 };
 use crate::{order::Order, statistics::Summary};
 
@@ -25,6 +26,10 @@ pub struct Measured {
     /// The 99th percentile of how late the load itself was at half load, in microseconds: a
     /// difference between latencies that is not larger than this says nothing.
     pub late: Summary,
+    /// How many turns were taken again, since another program had one of the cores.
+    pub repeated: u32,
+    /// How many were kept though one had.
+    pub disturbed: u32,
 }
 
 /// Samples of one measure, contender by contender.
@@ -35,6 +40,8 @@ struct Bench<'a> {
     cores: Option<Cores>,
     request: Vec<u8>,
     order: Order,
+    repeated: u32,
+    disturbed: u32,
 }
 
 /// Measures everything. `progress` is told what comes next.
@@ -48,6 +55,8 @@ pub fn measure(options: &Options, mut progress: impl FnMut(&str)) -> io::Result<
         cores: Cores::part()?,
         request: client::request("echo", BODY),
         order: Order::default(),
+        repeated: 0,
+        disturbed: 0,
     };
     let servers: Vec<Server> = options
         .contenders
@@ -56,19 +65,21 @@ pub fn measure(options: &Options, mut progress: impl FnMut(&str)) -> io::Result<
         .collect::<io::Result<_>>()?;
 
     progress("requests per second");
-    let [throughput] = bench.rounds(options.rounds, |bench, index| {
-        let mut load = bench.connect(&servers[index])?;
-        Ok([load.at_most(&bench.request, options.slice)?])
+    let [throughput] = bench.timed(|bench, index| {
+        bench.undisturbed(&servers[index], |load, request| {
+            Ok([load.at_most(request, options.slice)?])
+        })
     })?;
 
     progress("latency at half load");
     let half_load = half_of_slowest(&options.contenders, &throughput);
-    let [median, p99, late] = bench.rounds(options.rounds, |bench, index| {
-        let mut load = bench.connect(&servers[index])?;
-        let latencies = load.at_rate(&bench.request, half_load, options.slice)?;
-        let median = percentile(latencies.answered.clone(), 0.5);
-        let p99 = percentile(latencies.answered, 0.99);
-        Ok([median, p99, percentile(latencies.late, 0.99)])
+    let [median, p99, late] = bench.timed(|bench, index| {
+        bench.undisturbed(&servers[index], |load, request| {
+            let latencies = load.at_rate(request, half_load, options.slice)?;
+            let median = percentile(latencies.answered.clone(), 0.5);
+            let p99 = percentile(latencies.answered, 0.99);
+            Ok([median, p99, percentile(latencies.late, 0.99)])
+        })
     })?;
     drop(servers);
 
@@ -98,29 +109,39 @@ pub fn measure(options: &Options, mut progress: impl FnMut(&str)) -> io::Result<
         cores: bench.cores,
         half_load,
         late: Summary::of(&late.concat()),
+        repeated: bench.repeated,
+        disturbed: bench.disturbed,
     })
 }
 
 // === impl Bench ===
 
 impl Bench<'_> {
-    /// Gives every contender its turn in every round, and collects its samples of each measure. A
-    /// round before the first is to warm up.
+    /// As [`rounds`](Self::rounds), as many as were asked for. One before them is to warm up.
+    fn timed<const MEASURES: usize>(
+        &mut self,
+        turn: impl FnMut(&mut Self, usize) -> io::Result<[f64; MEASURES]>,
+    ) -> io::Result<[Samples; MEASURES]> {
+        let mut measures = self.rounds(self.options.rounds + 1, turn)?;
+        for samples in measures.iter_mut().flatten() {
+            samples.remove(0);
+        }
+        Ok(measures)
+    }
+
+    /// Gives every contender its turn in every round, and collects its samples of each measure.
     fn rounds<const MEASURES: usize>(
         &mut self,
         rounds: u32,
-        mut turn: impl FnMut(&Self, usize) -> io::Result<[f64; MEASURES]>,
+        mut turn: impl FnMut(&mut Self, usize) -> io::Result<[f64; MEASURES]>,
     ) -> io::Result<[Samples; MEASURES]> {
         let count = self.options.contenders.len();
         let mut samples =
             [const { Vec::new() }; MEASURES].map(|_: Samples| vec![Vec::new(); count]);
-        for round in 0..=rounds {
+        for _ in 0..rounds {
             for index in self.order.shuffled(count) {
-                let figures = turn(self, index)?;
-                if round > 0 {
-                    for (samples, figure) in samples.iter_mut().zip(figures) {
-                        samples[index].push(figure);
-                    }
+                for (samples, figure) in samples.iter_mut().zip(turn(self, index)?) {
+                    samples[index].push(figure);
                 }
             }
         }
@@ -135,9 +156,32 @@ impl Bench<'_> {
         }
     }
 
-    /// A server that has no turn has no connections either.
-    fn connect(&self, server: &Server) -> io::Result<Load> {
-        Load::connect(server.address(), self.options.connections, &self.request)
+    /// Puts a server under load, and once more if another program had one of the cores meanwhile. A
+    /// server that has no turn has no connections either.
+    fn undisturbed<T>(
+        &mut self,
+        server: &Server,
+        turn: impl Fn(&mut Load, &[u8]) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let mut load = Load::connect(server.address(), self.options.connections, &self.request)?;
+        let mut retries = self.options.retries;
+        loop {
+            let before = Waits::until_now(server.id());
+            let figures = turn(&mut load, &self.request)?;
+            let waited = match (before, Waits::until_now(server.id())) {
+                (Some(before), Some(after)) => after.since(before),
+                _ => Duration::ZERO,
+            };
+            if waited <= self.options.slice / 1000 {
+                return Ok(figures);
+            }
+            if retries == 0 {
+                self.disturbed += 1;
+                return Ok(figures);
+            }
+            retries -= 1;
+            self.repeated += 1;
+        }
     }
 
     fn idle_bytes(&self, contender: Contender) -> io::Result<f64> {
@@ -207,7 +251,7 @@ fn percentile(mut latencies: Vec<Duration>, fraction: f64) -> f64 {
 }
 
 /// Each is a server of its own, started for it.
-const MEMORY_ROUNDS: u32 = 5;
+const MEMORY_ROUNDS: u32 = 3;
 
 /// A message of 64 bytes.
 const BODY: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";

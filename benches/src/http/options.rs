@@ -14,6 +14,8 @@ pub struct Options {
     pub rounds: u32,
     /// How long one contender's slice of a round is.
     pub slice: Duration,
+    /// How often a turn is taken again in which another program had one of the cores.
+    pub retries: u32,
     /// How many connections the load comes on.
     pub connections: usize,
     /// How many connections are idle when memory is measured.
@@ -46,8 +48,10 @@ impl Options {
     pub const HELP: &'static str = "\
 Compares a route to a module with the same closure in axum, and with manager_handlers.
 
-  --rounds N               rounds per measurement (25); 5 at most for memory
+  --rounds N               rounds per measurement (25); 3 at most for memory
   --slice-ms N             milliseconds per contender and round (400)
+  --retries N              how often a turn is taken again in which another program had one of the two
+                           cores for more than a thousandth of the time (3)
   --connections N          connections under load (64)
   --only NAME[,..]         these contenders, and axum: spark spark-fn spark-key
   --manager-handlers FILE  the program of benches/manager-handlers; without it, its rows are missing
@@ -76,6 +80,7 @@ never leaves idle: measure while nothing else runs.
                     let milliseconds = flags.positive(&flag)?;
                     options.slice = Duration::from_millis(milliseconds.into());
                 }
+                "--retries" => options.retries = flags.positive(&flag)?,
                 "--connections" => options.connections = flags.positive(&flag)? as usize,
                 "--only" => options.contenders = chosen(&flags.value(&flag)?)?,
                 "--manager-handlers" => options.manager_handlers = Some(flags.value(&flag)?.into()),
@@ -84,6 +89,7 @@ never leaves idle: measure while nothing else runs.
                 "--quick" => {
                     options.rounds = 2;
                     options.slice = Duration::from_millis(20);
+                    options.retries = 1;
                     options.connections = 4;
                     options.idle_connections = 20;
                     options.unknown_names = 100;
@@ -106,6 +112,7 @@ impl Default for Options {
             contenders: Contender::OWN.to_vec(),
             rounds: 25,
             slice: Duration::from_millis(400),
+            retries: 3,
             connections: 64,
             idle_connections: 500,
             unknown_names: 10_000,

@@ -74,6 +74,10 @@ impl Server {
         self.address
     }
 
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Its memory that is not shared with others, and resident, in bytes.
     ///
     /// # Errors

@@ -42,6 +42,7 @@ pub fn markdown(options: &Options, measured: &Measured) -> String {
         "{} rounds of {} ms, {} connections, {cores}; medians, ± is half the distance between the \
          quartiles.\n\
          Half load is {:.0} requests/s. The load itself was up to {:.0} ±{:.0} µs late (p99).\n\
+         Another program had one of the cores: {} turns taken again, {} kept.\n\
          \n{table}\n{}",
         options.rounds,
         options.slice.as_millis(),
@@ -49,6 +50,8 @@ pub fn markdown(options: &Options, measured: &Measured) -> String {
         measured.half_load,
         measured.late.median,
         measured.late.spread(),
+        measured.repeated,
+        measured.disturbed,
         about.concat(),
     )
 }
@@ -75,6 +78,8 @@ pub fn json(measured: &Measured) -> Value {
         "apart": measured.cores.is_some(),
         "half_load": measured.half_load,
         "late_p99_microseconds": measured.late.median,
+        "repeated": measured.repeated,
+        "disturbed": measured.disturbed,
         "rows": measured.rows.iter().map(row).collect::<Value>(),
     })
 }
