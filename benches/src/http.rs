@@ -28,4 +28,4 @@ pub mod schedule;
 pub mod target;
 
 mod answer;
-mod waits;
+mod disturbance;

@@ -6,11 +6,11 @@ use super::{
     client::{self, Client},
     contender::Contender,
     cores::Cores,
+    disturbance::Disturbance,
     load::Load,
     options::Options,
     process::Server,
     row::{Measure, Row},
-    waits::Waits,
 };
 use crate::{order::Order, statistics::Summary};
 
@@ -166,13 +166,14 @@ impl Bench<'_> {
         let mut load = Load::connect(server.address(), self.options.connections, &self.request)?;
         let mut retries = self.options.retries;
         loop {
-            let before = Waits::until_now(server.id());
+            let before = Disturbance::until_now(server.id());
             let figures = turn(&mut load, &self.request)?;
-            let waited = match (before, Waits::until_now(server.id())) {
-                (Some(before), Some(after)) => after.since(before),
-                _ => Duration::ZERO,
+            let after = Disturbance::until_now(server.id());
+            let is_disturbed = match (before, after) {
+                (Some(before), Some(after)) => after.has_grown_since(before, self.options.slice),
+                _ => false,
             };
-            if waited <= self.options.slice / 1000 {
+            if !is_disturbed {
                 return Ok(figures);
             }
             if retries == 0 {

@@ -51,7 +51,7 @@ Compares a route to a module with the same closure in axum, and with manager_han
   --rounds N               rounds per measurement (25); 3 at most for memory
   --slice-ms N             milliseconds per contender and round (400)
   --retries N              how often a turn is taken again in which another program had one of the two
-                           cores for more than a thousandth of the time (3)
+                           cores (3)
   --connections N          connections under load (64)
   --only NAME[,..]         these contenders, and axum: spark spark-fn spark-key
   --manager-handlers FILE  the program of benches/manager-handlers; without it, its rows are missing
