@@ -14,7 +14,7 @@ mod secret;
 pub use api_keys::ApiKeys;
 #[cfg(feature = "tls")]
 pub use client_names::ClientNames;
-pub(crate) use secret::{Secret, conceal};
+pub(crate) use secret::{Secret, is_credential};
 
 /// Finds out who sends a request, from its head.
 ///

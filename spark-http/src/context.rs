@@ -2,13 +2,13 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use http::{Extensions, HeaderMap, HeaderValue, Method, Uri, Version, request::Parts};
+use http::{Extensions, HeaderMap, Method, Uri, Version, request::Parts};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 #[cfg(feature = "tls")]
 use crate::ClientCertificate;
-use crate::{Address, ErrorAnswer, Identity, PathParameters, params};
+use crate::{Address, ErrorAnswer, Identity, PathParameters, head::Head, params};
 
 /// What is known of a request beside its body.
 pub struct Context {
@@ -17,12 +17,6 @@ pub struct Context {
     path_parameters: PathParameters,
     identity: Option<Identity>,
     deadline: Option<Instant>,
-}
-
-/// A request's head and its id. Boxed as it arrives: what passes requests on moves a pointer.
-pub(crate) struct Head {
-    pub(crate) parts: Parts,
-    pub(crate) id: HeaderValue,
 }
 
 /// The client's address, as a request extension.

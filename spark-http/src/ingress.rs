@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, header::UPGRADE, request::Parts, uri::PathAndQuery};
+use http::{HeaderValue, Method, Request, request::Parts, uri::PathAndQuery};
 use http_body::Body as _;
 use tokio::time::{Instant, timeout_at};
 use tower_service::Service;
@@ -20,10 +20,11 @@ use tracing::Instrument;
 
 use crate::{
     Answer, Body, Context, ErrorAnswer, Identity, answer,
-    auth::{self, Authentication},
+    auth::Authentication,
     body::BodyLimits,
-    context::Head,
-    due, panic,
+    due,
+    head::Head,
+    panic,
     permits::{ByteBudget, Permits, RouteLimit},
     request_id::{RequestIds, X_REQUEST_ID},
     route::{Running, StreamedTarget, Target, WholeTarget},
@@ -133,12 +134,9 @@ where
 
     fn call(&mut self, request: Request<B>) -> Answering {
         let inner = Arc::clone(&self.inner);
-        let (mut parts, body) = request.into_parts();
-        let body = Body::wrap(body);
-        auth::conceal(&mut parts.headers);
-        let id = inner.ids.of(&parts.headers);
-        let head = Box::new(Head { parts, id });
-        Answering(Box::pin(inner.answer(head, body)))
+        let (parts, body) = request.into_parts();
+        let head = Head::arrived(parts, &inner.ids);
+        Answering(Box::pin(inner.answer(head, Body::wrap(body))))
     }
 }
 
@@ -224,7 +222,7 @@ impl Inner {
             if !body.is_end_stream() {
                 in_flight.check()?;
             }
-            let asks_to_switch = head.parts.headers.contains_key(UPGRADE);
+            let asks_to_switch = head.asks_to_switch;
             let upgrade = Upgrade::of(&head.parts);
             let limits = BodyLimits {
                 bytes: route.body_limit.unwrap_or(self.limits.body_limit),
@@ -358,10 +356,8 @@ mod tests {
     fn the_future_of_a_request_fits_a_small_allocation() {
         let ingress = Ingress::builder().build().expect("no routes");
         let (parts, ()) = Request::new(()).into_parts();
-        let id = ingress.inner.ids.fresh();
-        let answering = ingress
-            .inner
-            .answer(Box::new(Head { parts, id }), Body::empty());
+        let head = Head::arrived(parts, &ingress.inner.ids);
+        let answering = ingress.inner.answer(head, Body::empty());
         // Beyond, malloc keeps no list of free ones per thread, and each request pays for it.
         assert!(size_of_val(&answering) <= 1032);
     }

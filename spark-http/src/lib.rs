@@ -12,6 +12,7 @@ mod dashboard;
 mod due;
 mod endpoint;
 mod error;
+mod head;
 mod ingress;
 #[cfg(feature = "openapi")]
 mod openapi;

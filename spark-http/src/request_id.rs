@@ -35,7 +35,8 @@ impl RequestIds {
 
     /// The client's id if it sent one and it is sane, otherwise a new one.
     pub(crate) fn of(&self, headers: &HeaderMap) -> HeaderValue {
-        given(headers).unwrap_or_else(|| self.fresh())
+        let given = headers.get(X_REQUEST_ID).and_then(sane);
+        given.unwrap_or_else(|| self.fresh())
     }
 
     pub(crate) fn fresh(&self) -> HeaderValue {
@@ -49,9 +50,8 @@ impl RequestIds {
     }
 }
 
-/// The client's id, if it sent a sane one.
-pub(crate) fn given(headers: &HeaderMap) -> Option<HeaderValue> {
-    let id = headers.get(X_REQUEST_ID)?;
+/// The client's id, if it is a sane one.
+pub(crate) fn sane(id: &HeaderValue) -> Option<HeaderValue> {
     is_sane(id.as_bytes()).then(|| id.clone())
 }
 

@@ -14,7 +14,7 @@ use std::{
 
 use bytes::{Buf, Bytes};
 use http::{
-    Extensions, HeaderMap, HeaderValue, Method, Request, Response, Version,
+    Extensions, HeaderMap, HeaderValue, Method, Request, Response, Uri, Version,
     header::{CONNECTION, CONTENT_LENGTH, HOST},
 };
 use http_body::{Body as _, Frame, SizeHint};
@@ -147,6 +147,14 @@ struct Asked {
     method: Method,
     /// The client's own id of it, if it has one.
     id: Option<HeaderValue>,
+    names_one_host: bool,
+}
+
+/// The `Host` headers of a request.
+enum Hosts<'a> {
+    None,
+    One(&'a HeaderValue),
+    Several,
 }
 
 /// A request under way. Dropped when its answer is complete, or when it never will be.
@@ -232,7 +240,7 @@ where
             .upper()
             .is_none_or(|upper| upper > SHORT);
         let asked = Asked::by(&request);
-        let refusal = exchange.refusal(&request);
+        let refusal = exchange.refusal(&request, &asked);
         #[cfg(feature = "tls")]
         let refusal = refusal.or_else(|| self.peer.refusal());
         if let Some(error) = refusal {
@@ -249,9 +257,46 @@ where
 
 impl Asked {
     fn by<B>(request: &Request<B>) -> Self {
+        let (mut id, mut hosts) = (None, Hosts::None);
+        for (name, value) in request.headers() {
+            if *name == HOST {
+                hosts = hosts.and(value);
+            } else if *name == X_REQUEST_ID {
+                id.get_or_insert(value);
+            }
+        }
         Self {
             method: request.method().clone(),
-            id: request_id::given(request.headers()),
+            id: id.and_then(request_id::sane),
+            names_one_host: hosts.name_one(request.uri(), request.version()),
+        }
+    }
+}
+
+// === impl Hosts ===
+
+impl<'a> Hosts<'a> {
+    fn and(self, value: &'a HeaderValue) -> Self {
+        match self {
+            Self::None => Self::One(value),
+            Self::One(_) | Self::Several => Self::Several,
+        }
+    }
+
+    /// Whether a head says whom it is for, and nothing else in another place. Where heads are read
+    /// differently on the way, a second host is how a request passes for another one (RFC 9112, 3.2;
+    /// RFC 9113, 8.3.1). Clients older than the header need not say it.
+    fn name_one(self, uri: &Uri, version: Version) -> bool {
+        match (uri.authority(), self) {
+            (_, Self::Several) => false,
+            (Some(authority), Self::One(host)) => {
+                let authority = authority.as_str().as_bytes();
+                authority.eq_ignore_ascii_case(host.as_bytes())
+            }
+            (None, Self::None) => version < Version::HTTP_11,
+            // HTTP/1.1 demands the header, HTTP/2 replaces it.
+            (Some(_), Self::None) => version != Version::HTTP_11,
+            (None, Self::One(_)) => true,
         }
     }
 }
@@ -270,7 +315,7 @@ impl<E: Entry> Exchange<E> {
     }
 
     /// What is answered in the service's place.
-    fn refusal(&self, request: &Request<Incoming>) -> Option<ErrorAnswer> {
+    fn refusal(&self, request: &Request<Incoming>, asked: &Asked) -> Option<ErrorAnswer> {
         if self.shared.is_draining() {
             bump(&self.shared.counts.refused);
             return Some(ErrorAnswer::draining());
@@ -281,7 +326,7 @@ impl<E: Entry> Exchange<E> {
         if E::FRAME.is_some() && request.method() == Method::CONNECT {
             return Some(ErrorAnswer::no_tunnel());
         }
-        if !names_one_host(request) {
+        if !asked.names_one_host {
             return Some(ErrorAnswer::bad_host());
         }
         None
@@ -523,27 +568,6 @@ fn head_size<B>(request: &Request<B>) -> usize {
     let headers = request.headers().iter();
     let headers = headers.map(|(name, value)| field(name.as_str().len(), value.len()));
     field(0, method) + field(0, authority) + field(0, path) + headers.sum::<usize>()
-}
-
-/// Whether a head says whom it is for, and nothing else in another place. Where heads are read
-/// differently on the way, a second host is how a request passes for another one (RFC 9112, 3.2;
-/// RFC 9113, 8.3.1). Clients older than the header need not say it.
-fn names_one_host<B>(request: &Request<B>) -> bool {
-    let mut hosts = request.headers().get_all(HOST).iter();
-    let host = hosts.next();
-    if hosts.next().is_some() {
-        return false;
-    }
-    match (request.uri().authority(), host) {
-        (Some(authority), Some(host)) => {
-            let authority = authority.as_str().as_bytes();
-            authority.eq_ignore_ascii_case(host.as_bytes())
-        }
-        (None, None) => request.version() < Version::HTTP_11,
-        // HTTP/1.1 demands the header, HTTP/2 replaces it.
-        (Some(_), None) => request.version() != Version::HTTP_11,
-        (None, Some(_)) => true,
-    }
 }
 
 /// The length that an answer's head announces.
