@@ -1,0 +1,39 @@
+#![doc = include_str!("../README.md")]
+
+mod builder;
+mod change;
+mod clock;
+mod entry;
+mod error;
+mod expiry;
+mod flights;
+mod key;
+mod listeners;
+mod next_due;
+mod presence;
+mod reentry;
+mod room;
+mod shared_state;
+mod stats;
+mod store;
+mod subscription;
+mod types;
+mod value;
+mod version;
+mod watch;
+
+pub use crate::{
+    builder::Builder,
+    change::{Change, StateEvent},
+    error::{Bound, StateError},
+    expiry::Expiry,
+    key::{InsertKey, Key, KeyName, StateKey},
+    room::AtBound,
+    shared_state::SharedState,
+    stats::Stats,
+    subscription::{RecvError, Subscription},
+    types::StateType,
+    value::{AnyValue, AsyncFunction, FunctionFuture, Kind, StateValue, SyncFunction},
+    version::{Version, Versioned},
+    watch::Watch,
+};

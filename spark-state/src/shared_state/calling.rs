@@ -1,0 +1,71 @@
+//! Calling functions that are values.
+
+use std::{
+    any::Any,
+    future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+use crate::{FunctionFuture, KeyName, SharedState, StateError, StateValue};
+
+// === impl SharedState ===
+
+impl SharedState {
+    /// Calls the function under `key`, of either kind, and returns what it returns.
+    ///
+    /// The function is taken out before it runs: nothing is locked meanwhile, and it may use the
+    /// store, or replace itself.
+    ///
+    /// # Errors
+    ///
+    /// [`Missing`](StateError::Missing), [`NotAFunction`](StateError::NotAFunction), and
+    /// [`Panicked`](StateError::Panicked) if it panics.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the function's, where that awaits.
+    pub async fn call(
+        &self,
+        key: impl KeyName,
+        argument: impl Into<StateValue>,
+    ) -> Result<StateValue, StateError> {
+        let name = self.full(key.name());
+        let found: Option<StateValue> = self.store.get(&name)?;
+        let argument = argument.into();
+        match found {
+            Some(StateValue::FunctionSync(function)) => contained(|| function(argument)),
+            Some(StateValue::FunctionAsync(function)) => {
+                let running = contained(|| function(argument))?;
+                contained_future(running).await
+            }
+            Some(other) => Err(StateError::NotAFunction {
+                found: other.type_name(),
+                key: name.into(),
+            }),
+            None => Err(StateError::missing(&name)),
+        }
+    }
+}
+
+fn contained<R>(run: impl FnOnce() -> R) -> Result<R, StateError> {
+    // What a panic leaves behind is the function's own, as it is in a task.
+    catch_unwind(AssertUnwindSafe(run)).map_err(|panic| StateError::Panicked {
+        text: text_of(&*panic).into(),
+    })
+}
+
+async fn contained_future(mut running: FunctionFuture) -> Result<StateValue, StateError> {
+    poll_fn(|cx| match contained(|| running.as_mut().poll(cx)) {
+        Ok(poll) => poll.map(Ok),
+        Err(error) => std::task::Poll::Ready(Err(error)),
+    })
+    .await
+}
+
+fn text_of(panic: &(dyn Any + Send)) -> &str {
+    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+        (Some(text), _) => text,
+        (_, Some(text)) => text,
+        _ => "a panic without a text",
+    }
+}

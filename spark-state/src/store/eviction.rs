@@ -1,0 +1,82 @@
+//! Making room.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use super::Store;
+use crate::{
+    Change, StateError,
+    listeners::Wakes,
+    room::{AtBound, Reservation, Room, Shortage},
+};
+
+// === impl Store ===
+
+impl Store {
+    /// Reserves what is missing, at the cost of what has expired, and of others if the store evicts.
+    /// `name` is not evicted for its own sake. No lock is held.
+    pub(super) fn make_room(
+        &self,
+        name: &str,
+        reserved: &mut Option<Reservation<'_>>,
+        shortage: Shortage,
+    ) -> Result<(), StateError> {
+        let (Some(room), Some(reserved)) = (&self.room, reserved) else {
+            return Ok(());
+        };
+        loop {
+            let Err(Shortage { bound, .. }) = reserved.extend(shortage) else {
+                return Ok(());
+            };
+            if self.sweep() != 0 {
+                continue;
+            }
+            if room.at_bound() == AtBound::Reject || !self.evict_one(room, name) {
+                return Err(StateError::Full { bound });
+            }
+        }
+    }
+
+    /// Evicts until the bounds hold again, after a value has outgrown them. No lock is held.
+    pub(super) fn shrink(&self, name: &str) {
+        let Some(room) = &self.room else { return };
+        while room.is_exceeded() && (self.sweep() != 0 || self.evict_one(room, name)) {}
+    }
+
+    /// Evicts the least recently used of some. Returns false if there is nobody but `name`.
+    fn evict_one(&self, room: &Room, name: &str) -> bool {
+        let used = |key: &Arc<str>| {
+            let entry = self.map.get(&**key)?;
+            let charge = entry.charge.as_ref()?;
+            Some((charge.used.load(Ordering::Relaxed), charge.slot))
+        };
+        let oldest = room
+            .candidates()
+            .into_iter()
+            .filter(|key| **key != *name)
+            .map(|key| (used(&key), key))
+            .min_by_key(|(used, _)| *used);
+        let Some((seen, key)) = oldest else {
+            return false;
+        };
+        // One that is gone, or was used meanwhile, is not evicted, but there is another try: who
+        // removed it or used it got on.
+        if seen.is_some() {
+            self.evict(&key, seen);
+        }
+        true
+    }
+
+    fn evict(&self, key: &str, seen: Option<(u64, usize)>) {
+        let mut wakes = Wakes::default();
+        let evicted = self.map.remove_if(key, |key, entry| {
+            let charge = entry.charge.as_ref();
+            let now = charge.map(|charge| (charge.used.load(Ordering::Relaxed), charge.slot));
+            if now == seen {
+                self.retire(key, entry, Change::Evicted, &mut wakes);
+            }
+            now == seen
+        });
+        wakes.wake();
+        drop(evicted);
+    }
+}
