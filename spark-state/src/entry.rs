@@ -60,21 +60,22 @@ impl Entry {
 
 impl Lifetime {
     /// A life that begins now, if it is to end.
+    #[inline]
     pub(crate) fn begin(expiry: Expiry, now: &mut LazyNow) -> Option<Box<Self>> {
-        if expiry == Expiry::never() {
+        if expiry.ttl.is_none() && expiry.idle.is_none() {
             return None;
         }
         let now = now.get();
         let expires_at = expiry.ttl.map_or(Moment::NEVER, |ttl| now.after(ttl));
-        Some(Self::new(expires_at, expiry.idle, now))
+        Some(Box::new(Self::new(expires_at, expiry.idle, now)))
     }
 
-    pub(crate) fn new(expires_at: Moment, idle: Option<Duration>, used_at: Moment) -> Box<Self> {
-        Box::new(Self {
+    pub(crate) fn new(expires_at: Moment, idle: Option<Duration>, used_at: Moment) -> Self {
+        Self {
             expires_at,
             idle,
             used_at: AtomicU64::new(used_at.to_raw()),
-        })
+        }
     }
 
     pub(crate) fn deadline(&self) -> Moment {

@@ -14,13 +14,16 @@ mod presence;
 mod reentry;
 mod room;
 mod shared_state;
+mod snapshot;
 mod stats;
 mod store;
 mod subscription;
+mod sweeper;
 mod types;
 mod value;
 mod version;
 mod watch;
+mod wire;
 
 pub use crate::{
     builder::Builder,
@@ -30,10 +33,13 @@ pub use crate::{
     key::{InsertKey, Key, KeyName, StateKey},
     room::AtBound,
     shared_state::SharedState,
+    snapshot::{LoadError, Restored, Skipped, Snapshot},
     stats::Stats,
     subscription::{RecvError, Subscription},
+    sweeper::Sweeper,
     types::StateType,
     value::{AnyValue, AsyncFunction, FunctionFuture, Kind, StateValue, SyncFunction},
     version::{Version, Versioned},
     watch::Watch,
+    wire::WireValue,
 };

@@ -197,6 +197,13 @@ impl Flag {
 impl Wakes {
     #[inline]
     pub(crate) fn wake(self) {
+        if !self.0.is_empty() {
+            self.wake_all();
+        }
+    }
+
+    #[cold]
+    fn wake_all(self) {
         for waker in self.0 {
             waker.wake();
         }

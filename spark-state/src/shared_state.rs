@@ -41,13 +41,17 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct SharedState {
-    store: Arc<Store>,
+    pub(crate) store: Arc<Store>,
     /// With the separator at its end.
     scope: Option<Arc<str>>,
 }
 
 // === impl SharedState ===
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "a key is a constant or a reference to a name"
+)]
 impl SharedState {
     /// Makes an empty store without bounds, whose values do not expire by themselves.
     #[must_use]
@@ -272,7 +276,7 @@ impl SharedState {
 
     /// The store's name for a key of this scope.
     #[inline]
-    fn full<'k>(&self, key: &'k str) -> Cow<'k, str> {
+    pub(crate) fn full<'k>(&self, key: &'k str) -> Cow<'k, str> {
         match &self.scope {
             None => Cow::Borrowed(key),
             Some(scope) => Cow::Owned([scope, key].concat()),
@@ -280,7 +284,7 @@ impl SharedState {
     }
 
     /// This scope's key for a name of the store's.
-    fn within<'n>(&self, name: &'n str) -> Option<&'n str> {
+    pub(crate) fn within<'n>(&self, name: &'n str) -> Option<&'n str> {
         match &self.scope {
             None => Some(name),
             Some(scope) => name.strip_prefix(&**scope),

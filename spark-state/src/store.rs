@@ -197,6 +197,7 @@ impl Store {
     }
 
     /// A value whose life begins now.
+    #[inline]
     pub(crate) fn draft(&self, value: StateValue, expiry: Expiry) -> Draft {
         Draft {
             value,

@@ -265,7 +265,7 @@ fn values_are_dropped_where_no_lock_is_held() {
     check_dropped_unlocked(|state| _ = state.clear());
     check_dropped_unlocked(|state| {
         let replaced = state.update("meddler", |value: &mut StateValue| {
-            *value = StateValue::None
+            *value = StateValue::None;
         });
         replaced.expect("it is there");
     });

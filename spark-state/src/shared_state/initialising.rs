@@ -6,6 +6,10 @@ use crate::{SharedState, StateError, StateKey, StateType, StateValue};
 
 // === impl SharedState ===
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "a key is a constant or a reference to a name"
+)]
 impl SharedState {
     /// Returns the value under `key`; if there is none, puts there what `make` makes.
     ///

@@ -7,6 +7,10 @@ use crate::{
 
 // === impl SharedState ===
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "a key is a constant or a reference to a name"
+)]
 impl SharedState {
     /// Puts a value under `key`, in place of what is there, and returns its version.
     ///
@@ -135,6 +139,10 @@ impl SharedState {
     /// [`Missing`](StateError::Missing) and [`WrongType`](StateError::WrongType), and then `change`
     /// has not run; [`Full`](StateError::Full) and [`TooLarge`](StateError::TooLarge) if it made the
     /// value grow beyond the bounds, and then it has run for nothing.
+    ///
+    /// # Panics
+    ///
+    /// If `change` does.
     pub fn update<T: StateType, R>(
         &self,
         key: impl StateKey<T>,
@@ -148,6 +156,10 @@ impl SharedState {
     /// # Errors
     ///
     /// What `change` returns, and as [`update`](Self::update).
+    ///
+    /// # Panics
+    ///
+    /// If `change` does.
     pub fn try_update<T: StateType, R, E: From<StateError>>(
         &self,
         key: impl StateKey<T>,
@@ -163,6 +175,10 @@ impl SharedState {
     /// # Errors
     ///
     /// As [`update`](Self::update), but not [`Missing`](StateError::Missing).
+    ///
+    /// # Panics
+    ///
+    /// If `change` does.
     pub fn update_or_insert<T: StateType, R>(
         &self,
         key: impl StateKey<T>,

@@ -1,0 +1,7 @@
+use spark_state::{Key, SharedState};
+
+const HITS: Key<i64> = Key::new("hits");
+
+fn main() {
+    let _ = SharedState::new().insert(HITS, "many");
+}
