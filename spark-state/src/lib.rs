@@ -1,5 +1,8 @@
 #![doc = include_str!("../README.md")]
 
+#[cfg(feature = "module")]
+pub mod module;
+
 mod builder;
 mod change;
 mod clock;

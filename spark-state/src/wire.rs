@@ -74,6 +74,11 @@ enum NotFinite {
 // === impl WireValue ===
 
 impl WireValue {
+    #[cfg(feature = "module")]
+    pub(crate) const fn nothing() -> Self {
+        Self(StateValue::None)
+    }
+
     /// Returns the value.
     pub fn into_inner(self) -> StateValue {
         self.0

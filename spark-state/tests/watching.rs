@@ -52,7 +52,7 @@ async fn a_waiting_watcher_is_woken_by_every_kind_of_write() {
         |state| {
             state
                 .update("n", |n: &mut i64| *n += 1)
-                .expect("it is a number")
+                .expect("it is a number");
         },
         |state| _ = state.remove("n").expect("nothing is in the way"),
         |state| _ = state.take::<i64>("n").expect("it is a number"),

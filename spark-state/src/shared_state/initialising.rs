@@ -103,7 +103,7 @@ impl SharedState {
     /// Returns what is there, or puts `made` there and returns it.
     fn get_or_insert<T: StateType>(&self, name: &str, made: &StateValue) -> Result<T, StateError> {
         loop {
-            if self.insert_if_absent(name, made.clone())? {
+            if self.insert_if_absent(name, made.clone())?.is_some() {
                 return Ok(T::read(made).expect("it was made of a `T`"));
             }
             // Unless it has gone again.

@@ -2,7 +2,7 @@
 
 use crate::{
     Expiry, InsertKey, KeyName, SharedState, StateError, StateKey, StateType, StateValue, Version,
-    entry::Entry,
+    Versioned, entry::Entry,
 };
 
 // === impl SharedState ===
@@ -210,14 +210,22 @@ impl SharedState {
     /// not an `i64`, such as the `i32` that `insert("hits", 0)` puts there; and as
     /// [`insert`](Self::insert).
     pub fn increment(&self, key: impl StateKey<i64>, by: i64) -> Result<i64, StateError> {
-        let name = self.full(key.name());
+        let sum = self.increment_versioned(&self.full(key.name()), by)?;
+        Ok(sum.value)
+    }
+
+    pub(crate) fn increment_versioned(
+        &self,
+        name: &str,
+        by: i64,
+    ) -> Result<Versioned<i64>, StateError> {
         loop {
-            match self.store.add(&name, by) {
+            match self.store.add(name, by) {
                 Err(StateError::Missing { .. }) => {}
-                other => return other.map(|sum| sum.value),
+                other => return other,
             }
-            if self.insert_if_absent(&name, StateValue::Long(by))? {
-                return Ok(by);
+            if let Some(version) = self.insert_if_absent(name, StateValue::Long(by))? {
+                return Ok(Versioned::new(by, version));
             }
         }
     }
@@ -262,12 +270,12 @@ impl SharedState {
             .count()
     }
 
-    /// Says whether it was inserted.
+    /// Returns the version, if it was inserted.
     pub(super) fn insert_if_absent(
         &self,
         name: &str,
         value: StateValue,
-    ) -> Result<bool, StateError> {
+    ) -> Result<Option<Version>, StateError> {
         let expiry = self.store.default_expiry;
         let put = self
             .store
@@ -279,8 +287,8 @@ impl SharedState {
                 })
             });
         match put {
-            Ok(_) => Ok(true),
-            Err(StateError::Conflict { .. }) => Ok(false),
+            Ok(put) => Ok(Some(put.version)),
+            Err(StateError::Conflict { .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }
