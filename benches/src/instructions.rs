@@ -12,23 +12,29 @@
 //! `callgrind_annotate`; two settings of one module, such as `spark` and `spark-unchecked`, run the
 //! same machine code.
 
-use std::str::FromStr;
+use std::{
+    fmt::{self, Display},
+    str::FromStr,
+};
 
-use crate::actors::{
-    comparison::{self, Comparison},
-    contender::{
-        Threads,
-        baseline::Baseline,
-        spark::{
-            Spark, SparkQueued, SparkQueuedUnchecked, SparkUnchecked,
-            hand_written_enum::SparkHandWrittenEnum,
-            module_macro::SparkModuleMacro,
-            reader_writer::{SparkReaderWriter, SparkReaderWriterQueued},
+use crate::{
+    actors::{
+        comparison::{self, Comparison},
+        contender::{
+            Threads,
+            baseline::Baseline,
+            spark::{
+                Spark, SparkQueued, SparkQueuedUnchecked, SparkUnchecked,
+                hand_written_enum::SparkHandWrittenEnum,
+                module_macro::SparkModuleMacro,
+                reader_writer::{SparkReaderWriter, SparkReaderWriterQueued},
+            },
+            spark_async_trait::SparkAsyncTrait,
         },
-        spark_async_trait::SparkAsyncTrait,
+        counting_allocator::{Tally, Window},
+        run::Run,
     },
-    counting_allocator::{Tally, Window},
-    run::Run,
+    state,
 };
 
 /// What the command line asks for.
@@ -41,7 +47,7 @@ pub enum Asked {
     /// To run an operation.
     Run {
         /// Which one.
-        operation: Run,
+        operation: Operation,
         /// About how often.
         times: u32,
         /// Whether to count allocations, which costs instructions.
@@ -62,7 +68,16 @@ pub struct Done {
     pub tally: Option<Tally>,
 }
 
-/// What can be counted.
+/// Something of which instructions can be counted.
+#[derive(Debug, Clone, Copy)]
+pub enum Operation {
+    /// What a contender among the actors does.
+    Actors(Run),
+    /// What is done to a shared map.
+    State(state::operation::Operation),
+}
+
+/// What can be counted of the actors.
 ///
 /// A static, as a constant would be compiled, with all it runs, into every crate that names it.
 pub static OPERATIONS: [Run; 35] = [
@@ -102,6 +117,26 @@ pub static OPERATIONS: [Run; 35] = [
     Run::tell::<SparkModuleMacro, 1>(),
     Run::spawn::<SparkModuleMacro>(),
 ];
+
+// === impl Operation ===
+
+impl Operation {
+    /// All of them.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let actors = OPERATIONS.iter().copied().map(Self::Actors);
+        let state = state::operation::OPERATIONS.iter().copied();
+        actors.chain(state.map(Self::State))
+    }
+}
+
+impl Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Actors(run) => run.fmt(f),
+            Self::State(operation) => f.write_str(operation.name),
+        }
+    }
+}
 
 // === impl Asked ===
 
@@ -144,11 +179,20 @@ Does a fixed amount of work, for scripts/count-instructions.
 /// # Panics
 ///
 /// Panics if the work has not all been done.
-pub fn run(operation: Run, times: u32, allocations: bool) -> Done {
+pub fn run(operation: Operation, times: u32, allocations: bool) -> Done {
     let window = allocations.then(Window::open);
-    let slice = operation.time(Threads::One, times);
+    let operations = match operation {
+        Operation::Actors(run) => {
+            let slice = run.time(Threads::One, times);
+            slice.warm_up + slice.operations
+        }
+        Operation::State(operation) => {
+            operation.run(times);
+            times
+        }
+    };
     Done {
-        operations: slice.warm_up + slice.operations,
+        operations,
         tally: window.map(Window::close),
     }
 }
@@ -162,9 +206,6 @@ pub fn comparisons() -> impl Iterator<Item = &'static Comparison> {
     })
 }
 
-fn find(name: &str) -> Option<Run> {
-    OPERATIONS
-        .iter()
-        .copied()
-        .find(|run| run.to_string() == name)
+fn find(name: &str) -> Option<Operation> {
+    Operation::all().find(|operation| operation.to_string() == name)
 }

@@ -6,12 +6,15 @@
 //!   loop and next to other actor crates. `cargo run --release -p benches --bin actors`
 //! * [`http`]: what a route to a module costs next to the same closure in axum, and next to
 //!   `manager_handlers`. `cargo run --release -p benches --bin http`
+//! * [`state`]: what reading and writing shared state costs next to a raw `DashMap`,
+//!   `RwLock<HashMap>`, moka and scc. `cargo run --release -p benches --bin state`
 //! * [`instructions`]: what one operation costs in instructions and allocations, counted exactly.
 //!   `scripts/count-instructions`
 
 pub mod actors;
 pub mod http;
 pub mod instructions;
+pub mod state;
 pub mod statistics;
 
 mod flags;

@@ -11,7 +11,7 @@ use std::{env, process::ExitCode};
 
 use benches::{
     actors::counting_allocator::CountingAllocator,
-    instructions::{self, Asked, OPERATIONS},
+    instructions::{self, Asked, Operation},
 };
 
 #[global_allocator]
@@ -23,7 +23,7 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     };
     match asked {
-        Asked::List => OPERATIONS.iter().for_each(|run| println!("{run}")),
+        Asked::List => Operation::all().for_each(|operation| println!("{operation}")),
         Asked::Comparisons => instructions::comparisons().for_each(|comparison| {
             let (name, subject) = (comparison.name, comparison.subject);
             println!("{name} {subject} {}", comparison.reference);
