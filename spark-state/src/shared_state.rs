@@ -109,10 +109,9 @@ impl SharedState {
     /// `T`. Where a missing value is no error, there is [`find`](Self::find).
     #[inline]
     pub fn get<T: StateType>(&self, key: impl StateKey<T>) -> Result<T, StateError> {
-        let name = self.full(key.name());
-        match self.store.get(&name)? {
+        match self.find_by(key.name())? {
             Some(value) => Ok(value),
-            None => Err(StateError::missing(&name)),
+            None => Err(StateError::missing(&self.full(key.name()))),
         }
     }
 
@@ -123,7 +122,7 @@ impl SharedState {
     /// [`WrongType`](StateError::WrongType) if it is not a `T`.
     #[inline]
     pub fn find<T: StateType>(&self, key: impl StateKey<T>) -> Result<Option<T>, StateError> {
-        self.store.get(&self.full(key.name()))
+        self.find_by(key.name())
     }
 
     /// Returns the value under `key` with its version, for
@@ -271,6 +270,15 @@ impl SharedState {
             expired: counts.expired(),
             rejected: counts.rejected(),
             listeners: self.store.listeners.len(),
+        }
+    }
+
+    #[inline]
+    fn find_by<T: StateType>(&self, key: &str) -> Result<Option<T>, StateError> {
+        // Without a scope, no name is made that would have to be dropped.
+        match &self.scope {
+            None => self.store.get(key),
+            Some(_) => self.store.get(&self.full(key)),
         }
     }
 

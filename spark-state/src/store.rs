@@ -165,6 +165,7 @@ impl Store {
     /// Puts a value under a key, in place of what is there.
     ///
     /// `admits` sees what is there, and may refuse. It runs while the shard is locked.
+    #[inline]
     pub(crate) fn put(
         &self,
         name: &str,
@@ -172,6 +173,41 @@ impl Store {
         admits: impl Fn(Option<&Entry>) -> Result<(), StateError>,
     ) -> Result<Put, StateError> {
         reentry::check()?;
+        if self.room.is_none() {
+            // Most writes: a value that is there, in a store without bounds.
+            if let Some(mut place) = self.map.get_mut(name) {
+                let (key, entry) = place.pair_mut();
+                if entry.lifetime.is_none() {
+                    let admitted = admits(Some(entry));
+                    if let Err(error) = admitted {
+                        // The draft is not dropped before.
+                        drop(place);
+                        return Err(error);
+                    }
+                    let mut wakes = Wakes::default();
+                    entry.lifetime = draft.lifetime;
+                    self.note_deadline(entry);
+                    let former = self.replace(key, entry, draft.value, Change::Updated, &mut wakes);
+                    let version = entry.version;
+                    drop(place);
+                    wakes.wake();
+                    return Ok(Put {
+                        version,
+                        former,
+                        replaced: true,
+                    });
+                }
+            }
+        }
+        self.put_anywhere(name, draft, admits)
+    }
+
+    fn put_anywhere(
+        &self,
+        name: &str,
+        draft: Draft,
+        admits: impl Fn(Option<&Entry>) -> Result<(), StateError>,
+    ) -> Result<Put, StateError> {
         let (bytes, mut reserved) = match &self.room {
             None => (0, None),
             Some(room) => (
@@ -310,6 +346,7 @@ impl Store {
         Version::from_u64(self.floor.load(Ordering::Relaxed)).next()
     }
 
+    #[inline]
     fn note_deadline(&self, entry: &Entry) {
         let deadline = entry.deadline();
         if deadline != Moment::NEVER {
