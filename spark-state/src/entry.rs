@@ -10,7 +10,8 @@ use crate::{
     clock::{LazyNow, Moment},
 };
 
-/// What a key leads to. 64 bytes: what only some stores need is behind a pointer.
+/// What a key leads to. With its key 64 bytes, which is a line of the processor's cache: what only
+/// some stores need is behind a pointer.
 pub(crate) struct Entry {
     pub(crate) value: StateValue,
     pub(crate) version: Version,
@@ -105,3 +106,6 @@ impl Lifetime {
         }
     }
 }
+
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<(std::sync::Arc<str>, Entry)>() == 64);

@@ -17,8 +17,10 @@ use dashmap::{DashMap, Entry as Place};
 
 mod eviction;
 mod removing;
+mod sweeps;
 mod updating;
 
+use self::sweeps::Sweeps;
 use crate::{
     Change, Expiry, StateError, StateType, StateValue, Version, Versioned,
     clock::{Clock, Moment},
@@ -37,6 +39,7 @@ pub(crate) struct Store {
     pub(crate) default_expiry: Expiry,
     pub(crate) clock: Clock,
     next_due: NextDue,
+    sweeps: Sweeps,
     /// At least the last version of every key that was removed.
     floor: AtomicU64,
     pub(crate) counts: Counts,
@@ -84,6 +87,7 @@ impl Store {
             default_expiry,
             clock: Clock::start(),
             next_due: NextDue::never(),
+            sweeps: Sweeps::default(),
             floor: AtomicU64::new(0),
             counts: Counts::default(),
             flights: Flights::default(),
@@ -378,7 +382,7 @@ impl Store {
     /// How many entries are live.
     pub(crate) fn len(&self) -> usize {
         reentry::assert_outside();
-        if self.next_due.get() > self.clock.now().to_raw() {
+        if !self.may_have_expired(&mut self.clock.lazy()) {
             return self.map.len();
         }
         let mut len = 0;

@@ -81,15 +81,21 @@ impl From<&str> for StateValue {
     }
 }
 
+impl From<Bytes> for StateValue {
+    fn from(bytes: Bytes) -> Self {
+        Self::Bytes(Arc::new(bytes))
+    }
+}
+
 impl From<Vec<u8>> for StateValue {
     fn from(bytes: Vec<u8>) -> Self {
-        Self::Bytes(bytes.into())
+        Bytes::from(bytes).into()
     }
 }
 
 impl From<&[u8]> for StateValue {
     fn from(bytes: &[u8]) -> Self {
-        Self::Bytes(Bytes::copy_from_slice(bytes))
+        Bytes::copy_from_slice(bytes).into()
     }
 }
 
@@ -181,7 +187,6 @@ held! {
     f32 => Float,
     f64 => Double,
     Arc<str> => String,
-    Bytes => Bytes,
     SyncFunction => FunctionSync,
     AsyncFunction => FunctionAsync,
 }
@@ -204,6 +209,25 @@ impl StateType for String {
 
     fn is(value: &StateValue) -> bool {
         matches!(value, StateValue::String(_))
+    }
+}
+
+impl sealed::Sealed for Bytes {}
+
+impl StateType for Bytes {
+    fn type_name() -> &'static str {
+        Kind::Bytes.name()
+    }
+
+    fn read(value: &StateValue) -> Option<Self> {
+        match value {
+            StateValue::Bytes(bytes) => Some((**bytes).clone()),
+            _ => None,
+        }
+    }
+
+    fn is(value: &StateValue) -> bool {
+        matches!(value, StateValue::Bytes(_))
     }
 }
 

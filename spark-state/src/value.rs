@@ -44,8 +44,8 @@ pub enum StateValue {
     Double(f64),
     /// Text.
     String(Arc<str>),
-    /// Bytes.
-    Bytes(Bytes),
+    /// Bytes; behind an `Arc`, so that they do not make every other value larger.
+    Bytes(Arc<Bytes>),
     /// A JSON document.
     Json(Arc<serde_json::Value>),
     /// A function to [`call`](crate::SharedState::call).

@@ -117,7 +117,7 @@ impl Serialize for WireValue {
             StateValue::Float(value) => Wire::Float(f64::from(*value).into()),
             StateValue::Double(value) => Wire::Double((*value).into()),
             StateValue::String(value) => Wire::String(Cow::Borrowed(value)),
-            StateValue::Bytes(value) => Wire::Bytes(BASE64_STANDARD.encode(value)),
+            StateValue::Bytes(value) => Wire::Bytes(BASE64_STANDARD.encode(&**value)),
             StateValue::Json(value) => Wire::Json(Cow::Borrowed(value)),
             // `try_from` refuses them.
             StateValue::FunctionSync(_) | StateValue::FunctionAsync(_) | StateValue::Any(_) => {

@@ -24,12 +24,14 @@ impl Store {
             return Ok(());
         };
         loop {
+            if reserved.extend(shortage).is_ok() {
+                return Ok(());
+            }
+            self.sweep();
+            // Again, as the room may be another one's sweep's.
             let Err(Shortage { bound, .. }) = reserved.extend(shortage) else {
                 return Ok(());
             };
-            if self.sweep() != 0 {
-                continue;
-            }
             if room.at_bound() == AtBound::Reject || !self.evict_one(room, name) {
                 return Err(StateError::Full { bound });
             }

@@ -3,7 +3,9 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use super::Store;
-use crate::{Change, StateError, StateValue, entry::Entry, listeners::Wakes, reentry};
+use crate::{
+    Change, StateError, StateValue, clock::LazyNow, entry::Entry, listeners::Wakes, reentry,
+};
 
 // === impl Store ===
 
@@ -52,25 +54,56 @@ impl Store {
         removed.is_some()
     }
 
-    /// Removes every value that has expired, and says how many those were.
+    /// Removes every value that has expired, and says how many those were. If somebody else is at
+    /// it, waits until that one is done.
     pub(crate) fn sweep(&self) -> usize {
         let mut now = self.clock.lazy();
-        if self.next_due.get() > now.get().to_raw() {
+        if !self.may_have_expired(&mut now) {
             return 0;
         }
+        let mut wakes = Wakes::default();
+        let mut removed = Vec::new();
+        {
+            let _alone = self.sweeps.begin();
+            if self.next_due.get() <= now.get().to_raw() {
+                self.sweep_alone(&mut now, &mut removed, &mut wakes);
+            }
+        }
+        wakes.wake();
+        // The values are dropped here, where they may sweep themselves.
+        removed.len()
+    }
+
+    fn sweep_alone(&self, now: &mut LazyNow, removed: &mut Vec<Entry>, wakes: &mut Wakes) {
         self.next_due.raise();
         let mut expired = Vec::new();
         for place in &self.map {
-            if place.value().is_over(&mut now) {
+            if place.value().is_over(now) {
                 expired.push(Arc::clone(place.key()));
             } else {
                 self.note_deadline(place.value());
             }
         }
-        expired
-            .into_iter()
-            .filter(|key| self.remove_expired(key))
-            .count()
+        for key in expired {
+            let entry = self.map.remove_if(&*key, |key, entry| {
+                let over = entry.is_over(now);
+                if over {
+                    self.retire(key, entry, Change::Expired, wakes);
+                } else {
+                    // It was used or replaced meanwhile.
+                    self.note_deadline(entry);
+                }
+                over
+            });
+            removed.extend(entry.map(|(_, entry)| entry));
+        }
+    }
+
+    /// Whether there may be values that have expired and were not removed yet.
+    pub(super) fn may_have_expired(&self, now: &mut LazyNow) -> bool {
+        let due = self.next_due.get();
+        // While somebody sweeps, the mark says nothing of what is yet to be removed.
+        due != u64::MAX && due <= now.get().to_raw() || self.sweeps.is_under_way()
     }
 
     /// An entry is about to be removed; its shard is locked.
