@@ -60,6 +60,12 @@ impl Listeners {
         }
     }
 
+    /// Whether anybody listens to anything. The shard of what has changed is locked.
+    #[inline]
+    pub(crate) fn anybody(&self) -> bool {
+        self.presence.anybody()
+    }
+
     /// Tells who listens to `key`. Its shard is locked.
     #[inline]
     pub(crate) fn publish(

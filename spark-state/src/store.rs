@@ -107,35 +107,57 @@ impl Store {
         let Some(entry) = self.map.get(name) else {
             return Ok(None);
         };
+        if self.is_over_or_used(&entry) {
+            drop(entry);
+            self.remove_expired(name);
+            return Ok(None);
+        }
+        Ok(Some(read(&entry)))
+    }
+
+    /// Whether an entry's life is over; if not, notes that it was used.
+    fn is_over_or_used(&self, entry: &Entry) -> bool {
         if let Some(lifetime) = &entry.lifetime {
             let mut now = self.clock.lazy();
             if lifetime.deadline() <= now.get() {
-                drop(entry);
-                self.remove_expired(name);
-                return Ok(None);
+                return true;
             }
             lifetime.touch(&mut now);
         }
         if let (Some(room), Some(charge)) = (&self.room, &entry.charge) {
             room.touch(charge);
         }
-        Ok(Some(read(&entry)))
+        false
     }
 
     /// Returns a live value, which counts as using it.
+    ///
+    /// Flat, as nothing costs more here than a result that is taken apart and made again.
     #[inline]
     pub(crate) fn get<T: StateType>(&self, name: &str) -> Result<Option<T>, StateError> {
         if T::COPIES {
-            let value = self.read(name, |entry| entry.value.clone())?;
-            return value.map(|value| typed(name, &value)).transpose();
+            return self.get_copy(name);
         }
-        match self.read(name, |entry| {
-            T::read(&entry.value).ok_or_else(|| entry.value.type_name())
-        })? {
-            None => Ok(None),
-            Some(Ok(value)) => Ok(Some(value)),
-            Some(Err(found)) => Err(StateError::wrong_type::<T>(name, found)),
+        reentry::check()?;
+        let Some(entry) = self.map.get(name) else {
+            return Ok(None);
+        };
+        let plain = entry.lifetime.is_none() && entry.charge.is_none();
+        if !plain && self.is_over_or_used(&entry) {
+            drop(entry);
+            self.remove_expired(name);
+            return Ok(None);
         }
+        match T::read(&entry.value) {
+            Some(value) => Ok(Some(value)),
+            None => Err(StateError::wrong_type::<T>(name, entry.value.type_name())),
+        }
+    }
+
+    /// As [`get`](Self::get), of what is copied where no shard is locked.
+    fn get_copy<T: StateType>(&self, name: &str) -> Result<Option<T>, StateError> {
+        let value = self.read(name, |entry| entry.value.clone())?;
+        value.map(|value| typed(name, &value)).transpose()
     }
 
     /// As [`get`](Self::get), with its version.
@@ -166,6 +188,39 @@ impl Store {
         Ok(Some(read(&entry)))
     }
 
+    /// Puts a value under a key, if that is simple, as it mostly is: in place of one that is there,
+    /// where nothing is counted and nothing expires. Otherwise gives it back.
+    #[inline]
+    pub(crate) fn overwrite(
+        &self,
+        name: &str,
+        value: StateValue,
+        admits: impl Fn(Option<&Entry>) -> Result<(), StateError>,
+    ) -> Result<Result<Version, StateError>, StateValue> {
+        if self.room.is_some() || reentry::check().is_err() {
+            return Err(value);
+        }
+        let Some(mut place) = self.map.get_mut(name) else {
+            return Err(value);
+        };
+        let entry = place.value_mut();
+        if entry.lifetime.is_some() || self.listeners.anybody() {
+            drop(place);
+            return Err(value);
+        }
+        if let Err(error) = admits(Some(entry)) {
+            // Before the value is dropped.
+            drop(place);
+            return Ok(Err(error));
+        }
+        let version = entry.version.next();
+        entry.version = version;
+        let former = std::mem::replace(&mut entry.value, value);
+        drop(place);
+        drop(former);
+        Ok(Ok(version))
+    }
+
     /// Puts a value under a key, in place of what is there.
     ///
     /// `admits` sees what is there, and may refuse. It runs while the shard is locked.
@@ -177,32 +232,6 @@ impl Store {
         admits: impl Fn(Option<&Entry>) -> Result<(), StateError>,
     ) -> Result<Put, StateError> {
         reentry::check()?;
-        if self.room.is_none() {
-            // Most writes: a value that is there, in a store without bounds.
-            if let Some(mut place) = self.map.get_mut(name) {
-                let (key, entry) = place.pair_mut();
-                if entry.lifetime.is_none() {
-                    let admitted = admits(Some(entry));
-                    if let Err(error) = admitted {
-                        // The draft is not dropped before.
-                        drop(place);
-                        return Err(error);
-                    }
-                    let mut wakes = Wakes::default();
-                    entry.lifetime = draft.lifetime;
-                    self.note_deadline(entry);
-                    let former = self.replace(key, entry, draft.value, Change::Updated, &mut wakes);
-                    let version = entry.version;
-                    drop(place);
-                    wakes.wake();
-                    return Ok(Put {
-                        version,
-                        former,
-                        replaced: true,
-                    });
-                }
-            }
-        }
         self.put_anywhere(name, draft, admits)
     }
 

@@ -39,8 +39,16 @@ impl SharedState {
         K: InsertKey<V>,
         V: Into<StateValue>,
     {
+        let mut value = value.into();
         let name = self.full(key.name());
-        let draft = self.store.draft(value.into(), expiry);
+        if expiry == Expiry::never() {
+            let admits = |entry: Option<&Entry>| admit::<K, V>(&name, entry);
+            match self.store.overwrite(&name, value, admits) {
+                Ok(written) => return written,
+                Err(back) => value = back,
+            }
+        }
+        let draft = self.store.draft(value, expiry);
         let put = self
             .store
             .put(&name, draft, |entry| admit::<K, V>(&name, entry))?;
