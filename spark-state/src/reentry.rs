@@ -16,10 +16,15 @@ thread_local! {
 /// While it lives, this thread is inside.
 pub(crate) struct Inside(());
 
+#[inline]
+pub(crate) fn is_inside() -> bool {
+    INSIDE.get()
+}
+
 /// Refuses whoever is inside.
 #[inline]
 pub(crate) fn check() -> Result<(), StateError> {
-    if INSIDE.get() {
+    if is_inside() {
         return Err(StateError::Reentrant);
     }
     Ok(())

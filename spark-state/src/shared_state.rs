@@ -111,7 +111,7 @@ impl SharedState {
     pub fn get<T: StateType>(&self, key: impl StateKey<T>) -> Result<T, StateError> {
         match self.find_by(key.name())? {
             Some(value) => Ok(value),
-            None => Err(StateError::missing(&self.full(key.name()))),
+            None => Err(self.missing(key.name())),
         }
     }
 
@@ -278,8 +278,19 @@ impl SharedState {
         // Without a scope, no name is made that would have to be dropped.
         match &self.scope {
             None => self.store.get(key),
-            Some(_) => self.store.get(&self.full(key)),
+            Some(_) => self.find_in_scope(key),
         }
+    }
+
+    #[inline(never)]
+    fn find_in_scope<T: StateType>(&self, key: &str) -> Result<Option<T>, StateError> {
+        self.store.get(&self.full(key))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn missing(&self, key: &str) -> StateError {
+        StateError::missing(&self.full(key))
     }
 
     /// The store's name for a key of this scope.

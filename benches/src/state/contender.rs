@@ -158,21 +158,25 @@ impl<C: Contender> Timeable for C {
 // === impl Contender ===
 
 impl Contender for DashMap<String, i64> {
+    #[inline]
     fn get(&self, key: &str) -> i64 {
         *Self::get(self, key).expect("it is there")
     }
 
+    #[inline]
     fn set(&self, key: &str, value: i64) {
         *self.get_mut(key).expect("it is there") = value;
     }
 }
 
 impl Contender for RwLock<HashMap<String, i64>> {
+    #[inline]
     fn get(&self, key: &str) -> i64 {
         let map = self.read().unwrap_or_else(PoisonError::into_inner);
         *map.get(key).expect("it is there")
     }
 
+    #[inline]
     fn set(&self, key: &str, value: i64) {
         let mut map = self.write().unwrap_or_else(PoisonError::into_inner);
         *map.get_mut(key).expect("it is there") = value;
@@ -180,20 +184,24 @@ impl Contender for RwLock<HashMap<String, i64>> {
 }
 
 impl Contender for moka::sync::Cache<String, i64> {
+    #[inline]
     fn get(&self, key: &str) -> i64 {
         Self::get(self, key).expect("it is there")
     }
 
+    #[inline]
     fn set(&self, key: &str, value: i64) {
         self.insert(key.to_owned(), value);
     }
 }
 
 impl Contender for scc::HashMap<String, i64> {
+    #[inline]
     fn get(&self, key: &str) -> i64 {
         self.read_sync(key, |_, value| *value).expect("it is there")
     }
 
+    #[inline]
     fn set(&self, key: &str, value: i64) {
         let updated = self.update_sync(key, |_, held| *held = value);
         updated.expect("it is there");
@@ -201,20 +209,24 @@ impl Contender for scc::HashMap<String, i64> {
 }
 
 impl Contender for SharedState {
+    #[inline]
     fn get(&self, key: &str) -> i64 {
         Self::get(self, key).expect("it is there")
     }
 
+    #[inline]
     fn set(&self, key: &str, value: i64) {
         self.insert(key, value).expect("there is room");
     }
 }
 
 impl Contender for Watched {
+    #[inline]
     fn get(&self, key: &str) -> i64 {
         self.state.get(key).expect("it is there")
     }
 
+    #[inline]
     fn set(&self, key: &str, value: i64) {
         self.state.insert(key, value).expect("there is room");
     }
