@@ -14,7 +14,7 @@ use reading::{
 };
 use spark_channel::{
     Access, NativeHandler, PanicPolicy, ReaderWriterBuilder, ReaderWriterHandler,
-    SparkChannelError, Stop, module, reader_writer,
+    SparkChannelError, Stop, StopReason, module, reader_writer,
 };
 use support::{Gate, Log, queued, reason, within};
 use tokio::{
@@ -188,6 +188,101 @@ async fn a_message_that_cannot_say_what_it_does_panics_for_its_caller_alone() {
     assert!(matches!(error, SparkChannelError::Panicked { .. }));
     let again = dispatcher.request(write(&Gate::opened(), "again"));
     assert_eq!(within(again).await.unwrap(), "again");
+}
+
+/// Panics when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("dropped");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_cannot_say_what_it_does_nor_be_dropped_panics_for_its_caller_alone() {
+    let module = idle(subject()).await;
+    let dispatcher = module.dispatcher();
+    let bomb = Bomb;
+    let unknown = Message {
+        access: None,
+        work: Box::pin(async move {
+            let _bomb = bomb;
+            Ok(String::new())
+        }),
+    };
+    let error = reason(within(dispatcher.request(unknown)).await);
+    assert!(matches!(error, SparkChannelError::Panicked { text } if &*text == "told to panic"));
+    let again = dispatcher.request(write(&Gate::opened(), "again"));
+    assert_eq!(within(again).await.unwrap(), "again");
+    let stats = module.shutdown(Stop::Drain).await.stats;
+    assert_eq!((stats.panicked, stats.handled), (1, 1));
+}
+
+/// Reads or writes, whatever it is sent.
+struct Fickle;
+
+impl ReaderWriterHandler for Fickle {
+    type Message = Arc<AtomicUsize>;
+    type Response = Access;
+    type Error = eyre::Report;
+
+    fn access(asked: &Arc<AtomicUsize>) -> Access {
+        match asked.fetch_add(1, Ordering::SeqCst) % 2 {
+            0 => Access::Read,
+            _ => Access::Write,
+        }
+    }
+
+    async fn handle_read(&self, _: Arc<AtomicUsize>) -> eyre::Result<Access> {
+        yield_now().await;
+        Ok(Access::Read)
+    }
+
+    async fn handle_write(&mut self, _: Arc<AtomicUsize>) -> eyre::Result<Access> {
+        yield_now().await;
+        Ok(Access::Write)
+    }
+
+    async fn handle_command(&mut self, asked: Arc<AtomicUsize>) -> eyre::Result<()> {
+        self.handle_write(asked).await.map(drop)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_says_something_else_each_time_does_what_it_said_first() {
+    let module = reader_writer(Fickle).spawn();
+    settle().await;
+    for (before, first) in [(0, Access::Read), (1, Access::Write)] {
+        let asked = Arc::new(AtomicUsize::new(before));
+        let answer = within(module.dispatcher().request(asked)).await;
+        assert_eq!(answer.unwrap(), first);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_at_its_callers_restarts_or_stops_the_module_as_one_in_its_task_does() {
+    for access in [Access::Read, Access::Write] {
+        let log = Log::default();
+        let fresh = log.clone();
+        let restart = PanicPolicy::restart(move || Subject { log: fresh.clone() });
+        let module = idle(subject().on_panic(restart)).await;
+        let dispatcher = module.dispatcher();
+        let error = reason(within(dispatcher.request(panicking(access))).await);
+        assert!(matches!(error, SparkChannelError::Panicked { .. }));
+        let again = dispatcher.request(write(&Gate::opened(), "again"));
+        assert_eq!(within(again).await.unwrap(), "again");
+        assert_eq!(log.lines(), ["started"]);
+        let stats = module.shutdown(Stop::Drain).await.stats;
+        assert_eq!((stats.panicked, stats.restarts, stats.handled), (1, 1, 1));
+
+        let module = idle(subject().on_panic(PanicPolicy::Stop)).await;
+        let error = reason(within(module.dispatcher().request(panicking(access))).await);
+        assert!(matches!(error, SparkChannelError::Panicked { .. }));
+        let report = within(module.wait()).await;
+        assert_eq!(report.reason, StopReason::Panicked);
+        assert_eq!((report.stats.panicked, report.stats.accounted()), (1, 1));
+    }
 }
 
 #[tokio::test(start_paused = true)]

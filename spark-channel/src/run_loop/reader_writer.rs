@@ -33,8 +33,6 @@ use crate::{
 /// Requests that look run side by side, all other messages alone.
 struct SideBySide {
     desks: Desks,
-    /// What the request of the last direct call does.
-    begun: Access,
 }
 
 pin_project! {
@@ -65,8 +63,8 @@ where
     occupy(
         worker,
         manner,
-        |mut lent: Lent<ReaderWriter<H>>, message| async move {
-            let answer = match H::access(&message) {
+        |mut lent: Lent<ReaderWriter<H>>, message, access| async move {
+            let answer = match access {
                 Access::Read => read(&lent, message).await,
                 Access::Write => lent.handler().alone().handle_write(message).await,
             };
@@ -104,7 +102,6 @@ impl SideBySide {
         let at_once = control.readers.as_deref().map_or(1, Readers::at_once);
         Self {
             desks: Desks::new(Arc::clone(control), at_once),
-            begun: Access::Write,
         }
     }
 
@@ -174,6 +171,8 @@ where
     H: ReaderWriterHandler,
     C: SparkChannelCancellationTrait + Send + 'static,
 {
+    type Told = Access;
+
     /// As [`Worker::serve`], with a reading before each message that is handled alone.
     async fn work<F>(
         &mut self,
@@ -184,7 +183,7 @@ where
         F: Future<Output = Ending<ReaderWriter<H>>> + Send,
     {
         call.resume_panic();
-        if call.runs_on() && !(self.begun == Access::Read && call.is_shared(worker)) {
+        if call.runs_on() && !call.is_shared(worker) {
             call.finish(worker).await;
         }
         if !worker.started {
@@ -231,11 +230,12 @@ where
     }
 
     #[inline]
-    fn begins(&mut self, worker: &Worker<ReaderWriter<H>, C>, message: &H::Message) {
-        self.begun = H::access(message);
-        if let (Access::Read, Some(readers)) = (self.begun, &worker.control.readers) {
+    fn begins(&mut self, worker: &Worker<ReaderWriter<H>, C>, message: &H::Message) -> Access {
+        let access = H::access(message);
+        if let (Access::Read, Some(readers)) = (access, &worker.control.readers) {
             readers.enter(Phase::Reading);
         }
+        access
     }
 
     #[inline]

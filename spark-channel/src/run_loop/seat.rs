@@ -67,6 +67,9 @@ struct Crew<H: NativeHandler, C, M, F> {
 
 /// How the messages of a module are handled, one at a time or side by side.
 pub(super) trait Manner<H: NativeHandler, C>: Send + 'static {
+    /// What it tells the future of a direct call about its message.
+    type Told;
+
     /// Goes on with what a caller began, and then with the mailbox. Called again after it
     /// unwound, and after a pause.
     fn work<'a, F>(
@@ -82,10 +85,9 @@ pub(super) trait Manner<H: NativeHandler, C>: Send + 'static {
         let _ = (worker, edge);
     }
 
-    /// The handler is about to be polled with the message of a direct call.
-    fn begins(&mut self, worker: &Worker<H, C>, message: &H::Message) {
-        let _ = (worker, message);
-    }
+    /// The handler is about to be polled with the message of a direct call. The user's code may be
+    /// asked about it, and panic.
+    fn begins(&mut self, worker: &Worker<H, C>, message: &H::Message) -> Self::Told;
 
     /// The handler of a direct call has ended at its caller's.
     fn has_ended(&mut self, worker: &Worker<H, C>) {
@@ -120,10 +122,14 @@ where
     H: NativeHandler,
     C: SparkChannelCancellationTrait + Send + 'static,
 {
-    occupy(worker, Serial, |mut lent: Lent<H>, message| async move {
-        let answer = lent.handler().handle_request(message).await;
-        (lent.give_back(), answer)
-    })
+    occupy(
+        worker,
+        Serial,
+        |mut lent: Lent<H>, message, ()| async move {
+            let answer = lent.handler().handle_request(message).await;
+            (lent.give_back(), answer)
+        },
+    )
 }
 
 /// As [`seated`], for messages that are handled in this `manner`.
@@ -141,7 +147,7 @@ where
     C: SparkChannelCancellationTrait + Send + 'static,
     M: Manner<H, C>,
     F: Future<Output = Ending<H>> + Send + 'static,
-    Make: Fn(Lent<H>, H::Message) -> F + Send + Sync + 'static,
+    Make: Fn(Lent<H>, H::Message, M::Told) -> F + Send + Sync + 'static,
 {
     let seat = Arc::new(Seat {
         place: Place::new(),
@@ -224,6 +230,8 @@ where
     H: NativeHandler,
     C: SparkChannelCancellationTrait + Send + 'static,
 {
+    type Told = ();
+
     #[expect(
         clippy::manual_async_fn,
         reason = "an `async fn` would hold its arguments twice"
@@ -244,6 +252,9 @@ where
             worker.serve().await
         }
     }
+
+    #[inline]
+    fn begins(&mut self, _: &Worker<H, C>, _: &H::Message) {}
 }
 
 // === impl Seat ===
@@ -283,7 +294,7 @@ where
     C: SparkChannelCancellationTrait + Send + 'static,
     M: Manner<H, C>,
     F: Future<Output = Ending<H>> + Send + 'static,
-    Make: Fn(Lent<H>, H::Message) -> F + Send + Sync,
+    Make: Fn(Lent<H>, H::Message, M::Told) -> F + Send + Sync,
 {
     fn call(
         &self,
@@ -302,14 +313,11 @@ where
             self.put_back(crew, false);
             return None;
         }
-        let Some(message) = asked.message.take() else {
-            unreachable!("a direct call has a message");
-        };
         let Crew { worker, manner, .. } = &mut *crew;
         worker.slot.set_deadline(asked.deadline);
         manner.is_called(worker, asked.edge.as_ref());
         let mut answer = None;
-        let polled = crew.begin(message, &self.make, &mut answer, cx);
+        let polled = crew.begin(&mut asked.message, &self.make, &mut answer, cx);
         if polled.is_err() || answer.is_none() {
             *reply = Some(crew.goes_on(polled, asked));
             self.put_back(crew, true);
@@ -383,8 +391,8 @@ where
     #[inline]
     fn begin(
         &mut self,
-        message: H::Message,
-        make: &impl Fn(Lent<H>, H::Message) -> F,
+        message: &mut Option<H::Message>,
+        make: &impl Fn(Lent<H>, H::Message, M::Told) -> F,
         answer: &mut Option<Answer<H>>,
         cx: &mut Context<'_>,
     ) -> Result<(), Box<dyn Any + Send>> {
@@ -398,8 +406,8 @@ where
     #[inline]
     fn run(
         &mut self,
-        message: H::Message,
-        make: &impl Fn(Lent<H>, H::Message) -> F,
+        message: &mut Option<H::Message>,
+        make: &impl Fn(Lent<H>, H::Message, M::Told) -> F,
         answer: &mut Option<Answer<H>>,
         cx: &mut Context<'_>,
     ) {
@@ -415,11 +423,19 @@ where
         }
         let _module = span.as_deref().map(Span::enter);
         let _request = call.escort.as_deref().map(Escort::enter);
-        manner.begins(worker, &message);
+        let Some(asked) = &*message else {
+            unreachable!("a direct call has a message");
+        };
+        // If it panics, the message stays where it is: a second panic, of its drop, while this one
+        // unwinds would end the process.
+        let told = manner.begins(worker, asked);
+        let Some(message) = message.take() else {
+            unreachable!("it is there still");
+        };
         let future = call.future.get_or_insert_with(|| Box::pin(None));
         let mut future = future.as_mut();
         // Together with its first poll: then the compiler knows where that begins.
-        future.set(Some(make(Lent::new(worker.handler.take()), message)));
+        future.set(Some(make(Lent::new(worker.handler.take()), message, told)));
         if let Poll::Ready((berth, ready)) = poll_call(future, cx) {
             worker.handler = Some(berth);
             *answer = Some(ready);
@@ -437,6 +453,7 @@ where
             Ok(()) => self.runs_on(asked.edge.as_ref()),
             Err(panic) => {
                 asked.edge = None;
+                quietly(|| asked.message = None);
                 self.manner.has_ended(&self.worker);
                 self.call.panic = Some(panic);
                 self.runs_on(None)
