@@ -56,6 +56,7 @@ use self::{
     mailbox::Waited,
     overseen::Overseen,
     running::{Caller, Ended, Running},
+    timed::unnamed,
 };
 use crate::{
     CallbackSender, CallbackWrapper, NativeHandler, PanicPolicy, SparkChannelCancellationTrait,
@@ -368,7 +369,9 @@ where
             None => Step::Wait,
             Some(SparkGenericModuleMessage::Command(command)) => {
                 self.duty = Duty::Command;
-                self.start_the_clock(&command);
+                if let Err(panic) = self.start_the_clock(&command) {
+                    unnamed(command, panic);
+                }
                 Step::Command(command)
             }
             Some(SparkGenericModuleMessage::Request(CallbackWrapper {
@@ -392,7 +395,9 @@ where
                     return Step::Next;
                 };
                 self.duty = Duty::Request(reply);
-                self.start_the_clock(&message);
+                if let Err(panic) = self.start_the_clock(&message) {
+                    unnamed(message, panic);
+                }
                 Step::Request(message, meta.escort)
             }
             Some(SparkGenericModuleMessage::Shutdown(token)) => {

@@ -134,6 +134,34 @@ async fn a_message_that_panics_when_its_handler_drops_it_fails_that_request() {
 }
 
 #[tokio::test]
+async fn a_message_that_can_neither_be_named_nor_dropped_fails_that_request() {
+    let log = Log::default();
+    let nameless = |message: &Message| match message {
+        Message::Carry { .. } => panic!("nameless"),
+        _ => "named",
+    };
+    for direct_calls in [true, false] {
+        let mut module = module(harmless(&log)).message_names(nameless);
+        if !direct_calls {
+            module = module.without_direct_calls();
+        }
+        let module = module.spawn();
+        yield_now().await;
+        let dispatcher = module.dispatcher();
+
+        let unnamed = asked(&dispatcher, Message::Carry { _bomb: Bomb }).await;
+        let command = dispatcher.command(Message::Carry { _bomb: Bomb }).await;
+        let next = asked(&dispatcher, Message::Plain).await;
+
+        let text = "nameless".into();
+        assert_eq!(reason(unnamed), SparkChannelError::Panicked { text });
+        assert!(command.is_ok() && next.is_ok());
+        let report = within(module.shutdown(Stop::Drain)).await;
+        assert_eq!((report.stats.panicked, report.stats.handled), (2, 1));
+    }
+}
+
+#[tokio::test]
 async fn an_abandoned_message_that_panics_when_it_is_skipped_fails_nobody() {
     let log = Log::default();
     let module = module(harmless(&log)).spawn();

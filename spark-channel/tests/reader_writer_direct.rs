@@ -2,10 +2,13 @@
 //! and a read that is not done by then goes on beside others.
 
 use std::{
+    future::poll_fn,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
+        mpsc,
     },
+    task::{Poll, Waker},
     time::Duration,
 };
 
@@ -19,7 +22,7 @@ use spark_channel::{
 use support::{Gate, Log, queued, reason, within};
 use tokio::{
     task::{self as tasks, yield_now},
-    time::Instant,
+    time::{Instant, sleep},
 };
 use tokio_test::task;
 
@@ -150,6 +153,84 @@ async fn a_caller_that_leaves_tears_no_read_unless_told_to() {
         assert_eq!(stats.interrupted, interrupted);
         assert_eq!(stats.accounted(), 2);
     }
+}
+
+/// A read that is pending until its waker, which it hands out at each poll, was used.
+fn handing_out(wakers: &mpsc::Sender<Waker>) -> Message {
+    let wakers = wakers.clone();
+    let mut polls = 0;
+    doing(Access::Read, async move {
+        poll_fn(|cx| {
+            polls += 1;
+            wakers.send(cx.waker().clone()).expect("the test listens");
+            // At its caller's, in the module's task, and woken.
+            if polls < 3 {
+                Poll::Pending
+            } else {
+                Poll::Ready(())
+            }
+        })
+        .await;
+        Ok(String::from("woken"))
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn wakers_of_reads_that_have_ended_keep_no_later_read_from_being_woken() {
+    let module = idle(subject()).await;
+    let dispatcher = module.dispatcher();
+    let (wakers, handed_out) = mpsc::channel();
+    let mut stale: Vec<Waker> = Vec::new();
+    for _ in 0..3 {
+        let begun = queued(dispatcher.request(handing_out(&wakers)));
+        // While the module rests, and while a read is about to go on.
+        stale.iter().for_each(Waker::wake_by_ref);
+        settle().await;
+        let polled: Vec<_> = handed_out.try_iter().collect();
+        assert!(polled.len() == 2 || !stale.is_empty(), "{}", polled.len());
+        polled.last().expect("polled").wake_by_ref();
+        assert_eq!(within(begun).await.unwrap(), "woken");
+        stale.extend(polled.into_iter().chain(handed_out.try_iter()));
+        settle().await;
+        stale.iter().for_each(Waker::wake_by_ref);
+        settle().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_that_its_caller_began_is_timed_until_it_ends() {
+    let name = |message: &Message| match message.access {
+        Some(Access::Read) => "read",
+        _ => "write",
+    };
+    let module = idle(subject().message_names(name)).await;
+    let dispatcher = module.dispatcher();
+    let gate = Gate::closed();
+    let begun = queued(dispatcher.request(read(&gate, "begun")));
+    sleep(Duration::from_millis(5)).await;
+    let second = queued(dispatcher.request(read(&gate, "second")));
+    sleep(Duration::from_millis(5)).await;
+    let stats = dispatcher.message_stats().expect("asked for");
+    let current: Vec<_> = stats
+        .current
+        .iter()
+        .map(|one| (one.name, one.age))
+        .collect();
+    let ms = Duration::from_millis;
+    assert_eq!(current, [("read", ms(10)), ("read", ms(5))]);
+
+    gate.open();
+    within(begun).await.unwrap();
+    within(second).await.unwrap();
+    within(dispatcher.request(write(&gate, "write")))
+        .await
+        .unwrap();
+    let stats = dispatcher.message_stats().expect("asked for");
+    assert!(stats.current.is_empty());
+    let reads = stats.named("read").expect("timed");
+    assert_eq!((reads.handling.count, reads.handling.total), (2, ms(15)));
+    assert_eq!((reads.waiting.count, reads.waiting.total), (2, ms(0)));
+    assert_eq!(stats.named("write").expect("timed").handling.count, 1);
 }
 
 // --- panics, restarts, stops

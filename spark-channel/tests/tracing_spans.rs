@@ -10,6 +10,7 @@ use std::{
 };
 
 use spark_channel::{Access, Deadlocks, ModuleTasks, Reply, Stop, module};
+use tokio::task::yield_now;
 use tracing::{
     Event, Instrument, Level, Metadata, Subscriber,
     field::{Field, Visit},
@@ -165,6 +166,31 @@ async fn a_request_is_a_child_of_the_callers_span_across_modules() {
     assert_eq!(of_caller, expected);
     let innermost = "caller > request(first) > request(second) | INFO: innermost";
     assert_eq!(recorder.events(), [innermost]);
+}
+
+#[tokio::test]
+async fn a_read_that_goes_on_beside_others_keeps_its_span() {
+    let recorder = Recorder::new(Level::DEBUG);
+    let _recording = tracing::subscriber::set_default(recorder.clone());
+    let module = reading::subject().spawn();
+    yield_now().await;
+    let dispatcher = module.dispatcher();
+    let read = |number: u32| {
+        reading::doing(Access::Read, async move {
+            yield_now().await;
+            tracing::info!("read {number}");
+            Ok(String::new())
+        })
+    };
+    let [first, second] = [1, 2].map(|number| {
+        let caller = tracing::info_span!("caller", name = number);
+        within(dispatcher.request(read(number))).instrument(caller)
+    });
+    let (first, second) = tokio::join!(first, second);
+    assert!(first.and(second).is_ok());
+    let expected = [1, 2].map(|n| format!("caller({n}) > request(subject) | INFO: read {n}"));
+    assert_eq!(recorder.events(), expected);
+    assert!(recorder.entered().is_none());
 }
 
 #[tokio::test(start_paused = true)]

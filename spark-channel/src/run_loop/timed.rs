@@ -1,6 +1,9 @@
 //! A worker with a stopwatch: what it notes of its messages, if anybody wants to know.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+};
 
 use tokio::time::Instant;
 
@@ -22,12 +25,16 @@ impl<H: NativeHandler, C: Send + 'static> Worker<H, C> {
         self
     }
 
-    /// Notes that the message taken last, which is this one, is handled from now on. Naming
-    /// it may panic.
+    /// Notes that the message taken last, which is this one, is handled from now on.
+    ///
+    /// # Errors
+    ///
+    /// The panic of naming it, which is to go on once the message is [dropped](unnamed).
     #[inline]
-    pub(super) fn start_the_clock(&self, message: &H::Message) {
-        if let Some(stopwatch) = &self.stopwatch {
-            stopwatch.begin(0, message, self.mailbox.arrival(stopwatch));
+    pub(super) fn start_the_clock(&self, message: &H::Message) -> Result<(), Box<dyn Any + Send>> {
+        match &self.stopwatch {
+            None => Ok(()),
+            Some(stopwatch) => begin(stopwatch, message, self.mailbox.arrival(stopwatch)),
         }
     }
 
@@ -57,15 +64,31 @@ impl<H: NativeHandler, C: Send + 'static> Worker<H, C> {
     }
 }
 
+/// Goes on with the panic of naming `message`. A second one, of its drop, while this one unwinds
+/// would end the process.
+#[cold]
+pub(super) fn unnamed<M>(message: M, panic: Box<dyn Any + Send>) -> ! {
+    quietly(|| drop(message));
+    resume_unwind(panic)
+}
+
 #[cold]
 fn begin_at_once<M>(stopwatch: &Stopwatch<M>, message: &M) -> bool {
-    let now = Some(Instant::now());
-    let begun = catch_unwind(AssertUnwindSafe(|| stopwatch.begin(0, message, now)));
+    let begun = begin(stopwatch, message, Some(Instant::now()));
     if let Err(panic) = begun {
         quietly(|| drop(panic));
         return false;
     }
     true
+}
+
+#[cold]
+fn begin<M>(
+    stopwatch: &Stopwatch<M>,
+    message: &M,
+    arrived: Option<Instant>,
+) -> Result<(), Box<dyn Any + Send>> {
+    catch_unwind(AssertUnwindSafe(|| stopwatch.begin(0, message, arrived)))
 }
 
 /// When a message that has just been received was accepted, if that is noted.
