@@ -291,6 +291,38 @@ async fn a_handler_that_panics_when_its_module_ends_does_not_cost_the_report() {
     assert_eq!(log.lines(), ["stopped"]);
 }
 
+#[test]
+fn a_handler_and_its_locals_that_panic_when_their_runtime_ends_do_not_end_the_process() {
+    // The module's task is there, has not come back yet, or does all by itself.
+    for (direct_calls, settles) in [(true, true), (true, false), (false, true)] {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .expect("the runtime starts");
+        let (watch, asking) = runtime.block_on(async {
+            let mut module = module(explosive(&Log::default()));
+            if !direct_calls {
+                module = module.without_direct_calls();
+            }
+            let module = module.spawn();
+            yield_now().await;
+            let dispatcher = module.dispatcher();
+            let started = Arc::new(Notify::new());
+            let keep = Message::Keep(Arc::clone(&started));
+            let asking = queued(async move { dispatcher.request(keep).await.is_ok() });
+            started.notified().await;
+            if settles {
+                yield_now().await;
+            }
+            (module.watch(), asking)
+        });
+
+        drop(runtime);
+
+        assert_eq!(watch.report().expect("ended").reason, StopReason::Aborted);
+        drop(asking);
+    }
+}
+
 #[tokio::test]
 async fn a_panic_whose_payload_panics_when_dropped_does_not_end_the_module() {
     let log = Log::default();

@@ -187,6 +187,15 @@ impl<F: Future> Future for Guarded<'_, F> {
     }
 }
 
+impl<F> Drop for Guarded<'_, F> {
+    fn drop(&mut self) {
+        // A task that is dropped drops its turn here, apart from the handler behind it: where both
+        // panic, the process ends.
+        let turn = &mut self.turn;
+        quietly(|| turn.set(None));
+    }
+}
+
 /// Runs user code whose panic has nobody to go to.
 pub(crate) fn quietly(run: impl FnOnce()) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {

@@ -446,6 +446,19 @@ where
     }
 }
 
+impl<H: ReaderWriterHandler, C, F, Handle> Drop for Reading<'_, H, C, F, Handle> {
+    fn drop(&mut self) {
+        // Reads run still if the module's task is dropped. One by one: where two panic that are
+        // dropped at once, the process ends.
+        for desk in 0..=self.others.len() {
+            let place = place(&mut self.first, &mut self.others, desk);
+            if !place.is_vacant() {
+                quietly(|| place.drop_future());
+            }
+        }
+    }
+}
+
 #[inline]
 fn place<'a, P>(
     first: &'a mut Pin<&mut P>,

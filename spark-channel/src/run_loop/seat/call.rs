@@ -130,6 +130,17 @@ where
     }
 }
 
+impl<H, F> Drop for Call<H, F> {
+    fn drop(&mut self) {
+        // Apart, for the handler that is rescued may panic as well: where both do, the process ends.
+        if let Some(future) = &mut self.future {
+            quietly(|| future.set(None));
+        }
+        let rescued = lock(&self.rescue).take();
+        quietly(|| drop(rescued));
+    }
+}
+
 // === impl Begun ===
 
 impl<H, F> Future for Begun<'_, F>
