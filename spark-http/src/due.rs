@@ -93,7 +93,14 @@ const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 #[cfg(test)]
 mod tests {
+    use std::{future::poll_fn, pin::pin};
+
+    use tokio::time::advance;
+    use tokio_test::task::spawn;
+
     use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
     fn any_limit_is_due_at_some_instant_and_a_limit_of_thirty_years_never() {
@@ -105,5 +112,56 @@ mod tests {
             assert_eq!(after(start, limit), start + NEVER);
             assert_eq!(unless_never(start, limit), None);
         }
+    }
+
+    /// An alarm for whatever it is asked for.
+    async fn alarm(first: Instant, asked: impl Fn() -> Instant) {
+        let mut alarm = pin!(Alarm::new(first));
+        poll_fn(|cx| alarm.as_mut().poll_at(asked(), cx)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_alarm_wakes_the_task_that_asked_last_at_what_it_asked_for_last() {
+        let start = Instant::now();
+        let asked = std::cell::Cell::new(start + 10 * SECOND);
+        let mut alarm = std::pin::pin!(alarm(start + 10 * SECOND, || asked.get()));
+        let mut first = spawn(poll_fn(|cx| alarm.as_mut().poll(cx)));
+        assert!(first.poll().is_pending() && first.poll().is_pending());
+        // Earlier; then later again, at which it fires too early once.
+        asked.set(start + 3 * SECOND);
+        assert!(first.poll().is_pending());
+        asked.set(start + 5 * SECOND);
+        assert!(first.poll().is_pending());
+        advance(3 * SECOND).await;
+        assert!(first.is_woken() && first.poll().is_pending());
+        assert!(first.poll().is_pending() && !first.is_woken());
+        drop(first);
+
+        let mut second = spawn(poll_fn(|cx| alarm.as_mut().poll(cx)));
+        assert!(second.poll().is_pending());
+        advance(2 * SECOND).await;
+        assert!(second.is_woken() && second.poll().is_ready());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_alarm_without_budget_is_not_taken_for_one_that_waits() {
+        let at = Instant::now() + SECOND;
+        let ringing = tokio::spawn(async move {
+            let mut alarm = pin!(Alarm::new(at));
+            poll_fn(|cx| {
+                while let Poll::Ready(unit) = coop::poll_proceed(cx) {
+                    unit.made_progress();
+                }
+                assert!(alarm.as_mut().poll_at(at, cx).is_pending());
+                Poll::Ready(())
+            })
+            .await;
+            // With a budget of its own.
+            tokio::task::yield_now().await;
+            poll_fn(|cx| alarm.as_mut().poll_at(at, cx)).await;
+            Instant::now()
+        });
+        let rang = tokio::time::timeout(10 * SECOND, ringing).await;
+        assert_eq!(rang.expect("it rings").expect("no panic"), at);
     }
 }

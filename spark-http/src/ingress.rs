@@ -1,6 +1,7 @@
 //! The ingress: names, limits, and the way of one request through them.
 
 use std::{
+    any::Any,
     convert::Infallible,
     fmt,
     future::Future,
@@ -159,14 +160,21 @@ impl Inner {
         let target = head.parts.uri.path_and_query().cloned();
         let is_head = head.parts.method == Method::HEAD;
         let outcome = guarded(pin!(self.run(head, body))).await;
+        let outcome = if is_head {
+            outcome.and_then(without_body)
+        } else {
+            outcome
+        };
         let mut answer = outcome.unwrap_or_else(|error| {
             let path = target.as_ref().map_or("", PathAndQuery::path);
             report(&error, path, &id);
-            error.into_response()
+            let answer = error.into_response();
+            if is_head {
+                answer::without_body(answer)
+            } else {
+                answer
+            }
         });
-        if is_head {
-            answer = answer::without_body(answer);
-        }
         answer.headers_mut().insert(X_REQUEST_ID, id);
         answer
     }
@@ -330,12 +338,21 @@ where
 {
     std::future::poll_fn(|cx| {
         // Unwind safe: the future is never polled again.
-        catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(cx))).unwrap_or_else(|payload| {
-            let text = panic::text(&*payload);
-            Poll::Ready(Err(ErrorAnswer::internal(format_args!("panicked: {text}"))))
-        })
+        catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(cx)))
+            .unwrap_or_else(|payload| Poll::Ready(Err(panicked(&*payload))))
     })
     .await
+}
+
+/// An answer to HEAD. Its body, which may be the user's, is asked how long it is, and dropped.
+fn without_body(answer: Answer) -> Result<Answer, ErrorAnswer> {
+    catch_unwind(AssertUnwindSafe(|| answer::without_body(answer)))
+        .map_err(|payload| panicked(&*payload))
+}
+
+fn panicked(payload: &(dyn Any + Send)) -> ErrorAnswer {
+    let text = panic::text(payload);
+    ErrorAnswer::internal(format_args!("panicked: {text}"))
 }
 
 fn report(error: &ErrorAnswer, path: &str, id: &HeaderValue) {

@@ -1,11 +1,13 @@
 //! The error table: which failure is answered with what, and what never leaves the process.
 
-use std::{error::Error, sync::Arc, time::Duration};
+use std::{error::Error, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
 use eyre::WrapErr as _;
 use http::StatusCode;
 use spark_channel::{SparkChannelError, Stage, Stop, spawn_module};
-use spark_http::{Context, ErrorAnswer, Ingress, ModuleError, Route, TextCodec};
+use spark_http::{
+    BodyStream, Context, ErrorAnswer, Ingress, ModuleError, ReceiveError, Route, TextCodec,
+};
 
 use crate::{
     call::{Reply, call, post},
@@ -228,6 +230,120 @@ async fn a_panic_in_a_handler_function_or_codec_is_a_500_without_its_text() {
             (500, "internal error"),
             "{path}"
         );
+    }
+}
+
+/// The body of a request that panics in one of the ways there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PanicsIn {
+    SizeHint,
+    IsEndStream,
+    PollFrame,
+    /// In the second poll.
+    Later,
+    Drop,
+}
+
+struct Panicking {
+    panics_in: PanicsIn,
+    polls: u8,
+}
+
+impl Panicking {
+    fn here(&self, here: PanicsIn) {
+        assert!(self.panics_in != here, "secret-panic-text");
+    }
+}
+
+impl http_body::Body for Panicking {
+    type Data = bytes::Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<bytes::Bytes>, Self::Error>>> {
+        self.here(PanicsIn::PollFrame);
+        self.polls += 1;
+        if self.polls == 1 {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.here(PanicsIn::Later);
+        Poll::Ready(None)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.here(PanicsIn::IsEndStream);
+        false
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.here(PanicsIn::SizeHint);
+        http_body::SizeHint::default()
+    }
+}
+
+impl Drop for Panicking {
+    fn drop(&mut self) {
+        self.here(PanicsIn::Drop);
+    }
+}
+
+#[tokio::test]
+async fn a_request_whose_body_panics_is_a_500_without_its_text() {
+    let ingress = Ingress::builder()
+        .handler_fn("whole", |_, _| async { "read" })
+        .route(
+            "streamed",
+            Route::streaming(|_, mut body: BodyStream| async move {
+                while body.chunk().await?.is_some() {}
+                Ok::<_, ReceiveError>("read")
+            }),
+        )
+        .max_in_flight(1)
+        .build()
+        .expect("valid");
+    for path in ["/whole", "/streamed"] {
+        for panics_in in [
+            PanicsIn::SizeHint,
+            PanicsIn::IsEndStream,
+            PanicsIn::PollFrame,
+            PanicsIn::Later,
+            PanicsIn::Drop,
+        ] {
+            let body = Panicking {
+                panics_in,
+                polls: 0,
+            };
+            let request = http::Request::post(path).body(body).expect("a request");
+            let reply = call(&ingress, request).await;
+            assert_eq!(
+                (reply.status, reply.message()),
+                (500, "internal error"),
+                "{path} {panics_in:?}"
+            );
+        }
+        let reply = call(&ingress, post(path, "")).await;
+        assert_eq!(reply.status, 200, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_to_head_whose_body_panics_is_a_500() {
+    for panics_in in [PanicsIn::SizeHint, PanicsIn::Drop] {
+        let service = tower::service_fn(move |_: http::Request<spark_http::Body>| async move {
+            let polls = 0;
+            let body = Panicking { panics_in, polls };
+            Ok::<_, std::convert::Infallible>(http::Response::new(body))
+        });
+        let ingress = Ingress::builder()
+            .route("s", Route::service(service))
+            .build()
+            .expect("valid");
+        let head = http::Request::head("/s").body(spark_http::Body::empty());
+        let reply = call(&ingress, head.expect("a request")).await;
+        assert_eq!(reply.status, 500, "{panics_in:?}");
     }
 }
 

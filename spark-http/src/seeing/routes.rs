@@ -57,7 +57,6 @@ pub(crate) struct Counting<'a> {
 // === impl RouteCounters ===
 
 impl RouteCounters {
-    /// Counts what `answering` comes to.
     /// Counts a request that was refused before it reached a route.
     pub(crate) fn count_refused(&self, status: StatusCode) {
         bump(&self.begun);
