@@ -156,7 +156,7 @@ async fn a_caller_that_leaves_tears_no_read_unless_told_to() {
 }
 
 /// A read that is pending until its waker, which it hands out at each poll, was used.
-fn handing_out(wakers: &mpsc::Sender<Waker>) -> Message {
+fn handing_out(wakers: &mpsc::SyncSender<Waker>) -> Message {
     let wakers = wakers.clone();
     let mut polls = 0;
     doing(Access::Read, async move {
@@ -179,7 +179,7 @@ fn handing_out(wakers: &mpsc::Sender<Waker>) -> Message {
 async fn wakers_of_reads_that_have_ended_keep_no_later_read_from_being_woken() {
     let module = idle(subject()).await;
     let dispatcher = module.dispatcher();
-    let (wakers, handed_out) = mpsc::channel();
+    let (wakers, handed_out) = mpsc::sync_channel(64);
     let mut stale: Vec<Waker> = Vec::new();
     for _ in 0..3 {
         let begun = queued(dispatcher.request(handing_out(&wakers)));

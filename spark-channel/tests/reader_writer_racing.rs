@@ -183,7 +183,7 @@ async fn a_stop_loses_no_answer_of_a_read_it_races_with() {
                                 0 => Access::Write,
                                 _ => Access::Read,
                             },
-                            then: match (number as usize + sender) % 3 {
+                            then: match (number + sender as u64) % 3 {
                                 0 => Then::Yield,
                                 _ => Then::Answer,
                             },
@@ -218,7 +218,7 @@ impl Asking {
         if depth == 0 {
             return Ok(0);
         }
-        if depth % 3 == 0 {
+        if depth.is_multiple_of(3) {
             yield_now().await;
         }
         let other = self.0.get().expect("both were started");
