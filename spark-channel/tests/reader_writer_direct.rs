@@ -233,6 +233,30 @@ async fn a_read_that_its_caller_began_is_timed_until_it_ends() {
     assert_eq!(stats.named("write").expect("timed").handling.count, 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_abandoned_read_that_its_caller_began_is_dropped_while_others_run() {
+    let module = idle(subject().drop_abandoned()).await;
+    let dispatcher = module.dispatcher();
+    let gate = Gate::closed();
+    let (held, local) = (gate.clone(), Arc::new(()));
+    let kept = Arc::downgrade(&local);
+    let begun = queued(dispatcher.request(doing(Access::Read, async move {
+        pass(&held, "begun").await;
+        drop(local);
+        Ok(String::new())
+    })));
+    let beside = queued(dispatcher.request(read(&gate, "beside")));
+    settle().await;
+    assert!(kept.upgrade().is_some());
+    drop(begun);
+    settle().await;
+    assert!(kept.upgrade().is_none(), "kept as long as the other runs");
+    gate.open();
+    assert_eq!(within(beside).await.unwrap(), "beside");
+    let stats = module.shutdown(Stop::Drain).await.stats;
+    assert_eq!((stats.interrupted, stats.handled), (1, 1));
+}
+
 // --- panics, restarts, stops
 
 #[tokio::test(start_paused = true)]
