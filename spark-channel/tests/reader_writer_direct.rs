@@ -518,6 +518,33 @@ async fn a_read_at_its_callers_may_ask_its_own_module_for_a_read_and_not_for_a_w
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn however_a_read_at_its_callers_ended_a_write_that_asks_its_own_module_would_deadlock() {
+    let before: [fn() -> Message; 3] = [
+        || read(&Gate::opened(), "answered"),
+        || {
+            doing(Access::Read, async {
+                yield_now().await;
+                Ok(String::from("handed over"))
+            })
+        },
+        || panicking(Access::Read),
+    ];
+    for before in before {
+        let module = idle(subject()).await;
+        let dispatcher = module.dispatcher();
+        let _ = within(dispatcher.request(before())).await;
+        settle().await;
+        let own = module.dispatcher();
+        let asking = doing(Access::Write, async move {
+            own.request(doing(Access::Read, async { Ok(String::new()) }))
+                .await
+        });
+        let error = reason(within(dispatcher.request(asking)).await);
+        assert!(matches!(error, SparkChannelError::WouldDeadlock { .. }));
+    }
+}
+
 /// Asks a reader-writer module for what asks it back.
 struct Asker(spark_channel::SparkGenericModuleDispatcher<Message, String>);
 

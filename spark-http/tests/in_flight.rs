@@ -263,6 +263,20 @@ async fn a_slow_body_holds_no_permit() {
     assert_eq!(gate.started(), ["fast", "slow"]);
 }
 
+#[tokio::test]
+async fn a_body_that_was_read_is_gone_before_its_request_waits_for_a_permit() {
+    let gate = Gate::new();
+    let ingress = slow(&gate, |route| route.concurrency(1).queue(1));
+    let ingress = ingress.build().expect("valid");
+    let _running = send_to(&ingress, post("/slow", "running"));
+    let body = Chunks::default();
+    body.push(Some("waiting"));
+    body.push(None);
+    let request = Request::post("/slow").body(body.clone());
+    let _waiting = send_to(&ingress, request.expect("a request"));
+    assert_eq!(Arc::strong_count(&body.0), 1);
+}
+
 struct Unread;
 
 impl http_body::Body for Unread {
