@@ -447,9 +447,13 @@ where
 }
 
 impl<H: ReaderWriterHandler, C, F, Handle> Drop for Reading<'_, H, C, F, Handle> {
+    #[inline]
     fn drop(&mut self) {
-        // Reads run still if the module's task is dropped. One by one: where two panic that are
-        // dropped at once, the process ends.
+        if self.running == 0 {
+            return;
+        }
+        // The module's task is dropped. One by one: where two panic that are dropped at once, the
+        // process ends.
         for desk in 0..=self.others.len() {
             let place = place(&mut self.first, &mut self.others, desk);
             if !place.is_vacant() {
