@@ -5,8 +5,10 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
+        mpsc,
     },
     thread,
+    time::Duration,
 };
 
 use spark_state::{Key, SharedState, StateError, StateValue, Version};
@@ -299,4 +301,26 @@ fn what_a_panicking_update_leaves_is_dropped_where_no_lock_is_held() {
     assert!(panicked.is_err());
     assert_eq!(state.get::<i64>("dropped"), Ok(1));
     assert_eq!(state.get::<i64>("key"), Ok(1));
+}
+
+#[test]
+fn what_a_refused_update_returns_is_dropped_where_no_lock_is_held() {
+    let (done, dropped) = mpsc::sync_channel(2);
+    thread::spawn(move || {
+        let state = SharedState::builder().bytes_max(100_000).build();
+        state.insert("key", "short").expect("there is room");
+        let meddler = Meddler {
+            state: state.clone(),
+        };
+        let refused = state.update("key", |text: &mut String| {
+            *text = "x".repeat(100_000);
+            meddler
+        });
+        assert!(matches!(refused, Err(StateError::TooLarge { .. })));
+        done.send(state.get::<i64>("dropped"))
+            .expect("the test waits");
+    });
+    // A lock that is held would be waited for without end.
+    let dropped = dropped.recv_timeout(Duration::from_secs(20));
+    assert_eq!(dropped, Ok(Ok(1)));
 }

@@ -47,12 +47,14 @@ impl Store {
             self.sweep();
         }
         let mut wakes = Wakes::default();
-        // Here, because what a panic or an error leaves in it is to be dropped unlocked.
-        let mut copy = None;
-        let updated = self.update_locked::<T, R, E>(name, change, &mut copy, &mut wakes);
+        // Here, because what a panic or an error leaves in them is to be dropped unlocked.
+        let (mut copy, mut returned) = (None, None);
+        let updated =
+            self.update_locked::<T, R, E>(name, change, &mut copy, &mut returned, &mut wakes);
         wakes.wake();
         match updated {
-            Ok((returned, committed)) => {
+            Ok(committed) => {
+                let returned = returned.expect("what is committed has returned");
                 drop(committed.former);
                 if committed.exceeded {
                     self.shrink(name);
@@ -68,8 +70,9 @@ impl Store {
         name: &str,
         change: impl FnOnce(&mut T) -> Result<R, E>,
         copy: &mut Option<T>,
+        returned: &mut Option<R>,
         wakes: &mut Wakes,
-    ) -> Result<(R, Committed), Unchanged<E>> {
+    ) -> Result<Committed, Unchanged<E>> {
         let mut place = self.map.get_mut(name).ok_or(Unchanged::Missing)?;
         let (key, entry) = place.pair_mut();
         if entry.is_over(&mut self.clock.lazy()) {
@@ -77,13 +80,12 @@ impl Store {
         }
         let value =
             T::read(&entry.value).ok_or_else(|| Unchanged::WrongType(entry.value.type_name()))?;
-        let returned = {
+        *returned = {
             let _inside = Inside::enter();
-            change(copy.insert(value)).map_err(Unchanged::Failed)?
+            Some(change(copy.insert(value)).map_err(Unchanged::Failed)?)
         };
         let changed = copy.take().expect("it was put there above");
-        let committed = self.commit(key, entry, changed.into(), wakes)?;
-        Ok((returned, committed))
+        self.commit(key, entry, changed.into(), wakes)
     }
 
     /// Adds to a live [`Long`](StateValue::Long).
