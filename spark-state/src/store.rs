@@ -278,6 +278,13 @@ impl Store {
         }
     }
 
+    /// Whether what was put at `then`, to expire as the store's values do, has had its time.
+    pub(crate) fn has_expired_since(&self, then: Moment) -> bool {
+        let Expiry { ttl, idle } = self.default_expiry;
+        let mut times = ttl.into_iter().chain(idle);
+        times.any(|time| then.after(time) <= self.clock.now())
+    }
+
     fn try_put(
         &self,
         name: &str,

@@ -1,6 +1,6 @@
 //! Expired values are not seen, whatever the sweep has done.
 
-use std::time::Duration;
+use std::{sync::mpsc, time::Duration};
 
 use spark_state::{Expiry, SharedState, StateError, StateValue, Version};
 use tokio::time::advance;
@@ -157,4 +157,26 @@ async fn a_life_without_end_may_be_given_as_a_duration() {
 async fn a_value_that_never_lives_is_never_seen() {
     let state = with(Expiry::ttl(Duration::ZERO));
     assert_eq!(state.find::<StateValue>("key"), Ok(None));
+}
+
+#[test]
+fn an_update_of_what_expires_at_once_ends() {
+    let (done, ended) = mpsc::sync_channel(2);
+    std::thread::spawn(move || {
+        for bound in [None, Some(10)] {
+            let mut builder = SharedState::builder().expiry(Expiry::ttl(Duration::ZERO));
+            if let Some(entries) = bound {
+                builder = builder.entries_max(entries);
+            }
+            let state = builder.build();
+            let updated = state.update_or_insert("key", 1_i64, |n| *n += 1);
+            done.send((updated, state.increment("key", 1)))
+                .expect("the test waits");
+        }
+    });
+    let missing = StateError::Missing { key: "key".into() };
+    for _ in 0..2 {
+        let ended = ended.recv_timeout(20 * SECOND);
+        assert_eq!(ended, Ok((Err(missing.clone()), Ok(1))));
+    }
 }

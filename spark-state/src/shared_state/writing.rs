@@ -182,7 +182,8 @@ impl SharedState {
     ///
     /// # Errors
     ///
-    /// As [`update`](Self::update), but not [`Missing`](StateError::Missing).
+    /// As [`update`](Self::update), but [`Missing`](StateError::Missing) only if `initial` expires
+    /// before it can be changed; `change` has not run then.
     ///
     /// # Panics
     ///
@@ -196,16 +197,26 @@ impl SharedState {
         let name = self.full(key.name());
         let initial: StateValue = initial.into();
         let mut change = Some(change);
+        let mut put_at = None;
         loop {
             let updated = self.store.update(&name, |value: &mut T| {
                 let change = change.take().expect("an update runs its closure once");
                 Ok(change(value))
             });
             match updated {
-                // Nobody has run.
-                Err(StateError::Missing { .. }) => self.insert_if_absent(&name, initial.clone())?,
+                // The closure has not run. To put it there again would have no end if it expires at once.
+                Err(StateError::Missing { key }) => match put_at {
+                    Some(put_at) if self.store.has_expired_since(put_at) => {
+                        return Err(StateError::Missing { key });
+                    }
+                    _ => {
+                        let now = self.store.clock.now();
+                        let put = self.insert_if_absent(&name, initial.clone())?;
+                        put_at = put.map(|_| now);
+                    }
+                },
                 other => return other.map(|updated| updated.value),
-            };
+            }
         }
     }
 
