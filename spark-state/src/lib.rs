@@ -6,6 +6,7 @@ pub mod module;
 mod builder;
 mod change;
 mod clock;
+mod containment;
 mod entry;
 mod error;
 mod expiry;

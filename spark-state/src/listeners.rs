@@ -16,7 +16,7 @@ use std::{
 mod backlog;
 
 pub(crate) use self::backlog::{Backlog, Taken};
-use crate::{Change, Version, presence::Presence};
+use crate::{Change, Version, containment::contain, presence::Presence};
 
 pub(crate) struct Listeners {
     presence: Presence,
@@ -211,7 +211,8 @@ impl Wakes {
     #[cold]
     fn wake_all(self) {
         for waker in self.0 {
-            waker.wake();
+            // One that panics is neither the writer's affair nor that of the others.
+            contain(|| waker.wake());
         }
     }
 }

@@ -1,6 +1,10 @@
 //! Watchers see the last value, and hold up nobody.
 
-use std::time::Duration;
+use std::{
+    sync::Arc,
+    task::{Context, Wake, Waker},
+    time::Duration,
+};
 
 use spark_state::{Expiry, SharedState, StateError, Watch};
 use tokio::time::timeout;
@@ -181,4 +185,27 @@ async fn every_watcher_ends_with_the_last_value_however_writers_race() {
     for task in writers.into_iter().chain(watchers) {
         task.await.expect("no task panics");
     }
+}
+
+#[test]
+fn a_waker_that_panics_is_no_affair_of_the_writer_or_of_other_watchers() {
+    struct Bomb;
+    impl Wake for Bomb {
+        fn wake(self: Arc<Self>) {
+            panic!("in a waker");
+        }
+    }
+    let state = SharedState::new();
+    let bomb = Waker::from(Arc::new(Bomb));
+    let mut panicking = state.watch::<i64>("n");
+    let mut other = state.watch::<i64>("n");
+    for watch in [&mut panicking, &mut other] {
+        let first = watch.poll_changed(&mut Context::from_waker(Waker::noop()));
+        assert_ready!(first).expect("nothing is there");
+    }
+    assert_pending!(panicking.poll_changed(&mut Context::from_waker(&bomb)));
+    let mut changed = task::spawn(other.changed());
+    assert_pending!(changed.poll());
+    state.insert("n", 1_i64).expect("there is room");
+    assert!(changed.is_woken());
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, atomic::Ordering};
 use super::Store;
 use crate::{
     Change, StateError,
+    containment::contain,
     listeners::Wakes,
     room::{AtBound, Reservation, Room, Shortage},
 };
@@ -79,6 +80,6 @@ impl Store {
             now == seen
         });
         wakes.wake();
-        drop(evicted);
+        contain(|| drop(evicted));
     }
 }

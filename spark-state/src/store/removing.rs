@@ -4,7 +4,8 @@ use std::sync::{Arc, atomic::Ordering};
 
 use super::Store;
 use crate::{
-    Change, StateError, StateValue, clock::LazyNow, entry::Entry, listeners::Wakes, reentry,
+    Change, StateError, StateValue, clock::LazyNow, containment::contain, entry::Entry,
+    listeners::Wakes, reentry,
 };
 
 // === impl Store ===
@@ -51,7 +52,9 @@ impl Store {
             over
         });
         wakes.wake();
-        removed.is_some()
+        let was_there = removed.is_some();
+        contain(|| drop(removed));
+        was_there
     }
 
     /// Removes every value that has expired, and says how many those were. If somebody else is at
@@ -70,8 +73,13 @@ impl Store {
             }
         }
         wakes.wake();
-        // The values are dropped here, where they may sweep themselves.
-        removed.len()
+        let swept = removed.len();
+        // Here, where they may sweep themselves; and each by itself, as two destructors that panic
+        // would end the process.
+        for entry in removed {
+            contain(|| drop(entry));
+        }
+        swept
     }
 
     fn sweep_alone(&self, now: &mut LazyNow, removed: &mut Vec<Entry>, wakes: &mut Wakes) {
