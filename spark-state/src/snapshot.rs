@@ -46,13 +46,13 @@ pub struct Snapshot {
     skipped: Vec<Skipped>,
 }
 
-/// A value that is not in a snapshot, because it cannot be written down.
+/// A value that is not in a snapshot, because it [cannot](WireValue) be written down.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Skipped {
     /// Its key.
     pub key: String,
-    /// Its kind: a function, or a type of one's own.
+    /// Its kind: a function, or a type of one's own; or JSON, nested too deeply.
     pub kind: Kind,
 }
 
@@ -134,7 +134,7 @@ impl SharedState {
             let Some(key) = self.within(name) else {
                 return;
             };
-            match WireValue::try_from(entry.value.clone()) {
+            match WireValue::of_kind(entry.value.clone()) {
                 Ok(value) => snapshot.entries.push(Saved::new(key, value, entry, wall)),
                 Err(_) => snapshot.skipped.push(Skipped {
                     key: key.to_owned(),
@@ -142,6 +142,16 @@ impl SharedState {
                 }),
             }
         });
+        // Documents are walked through where no shard is locked.
+        for saved in snapshot
+            .entries
+            .extract_if(.., |saved| saved.value.is_too_deep())
+        {
+            snapshot.skipped.push(Skipped {
+                key: saved.key,
+                kind: Kind::Json,
+            });
+        }
         snapshot.entries.sort_by(|a, b| a.key.cmp(&b.key));
         snapshot.skipped.sort_by(|a, b| a.key.cmp(&b.key));
         snapshot
@@ -261,9 +271,13 @@ impl Snapshot {
             return Err(LoadError::Malformed(text.into()));
         }
         let skipped = read.skipped.into_iter().filter_map(|skipped| {
-            let kind = [Kind::FunctionSync, Kind::FunctionAsync, Kind::Any]
-                .into_iter()
-                .find(|kind| kind.name() == skipped.kind)?;
+            let kinds = [
+                Kind::FunctionSync,
+                Kind::FunctionAsync,
+                Kind::Any,
+                Kind::Json,
+            ];
+            let kind = kinds.into_iter().find(|kind| kind.name() == skipped.kind)?;
             let key = skipped.key;
             Some(Skipped { key, kind })
         });

@@ -16,7 +16,8 @@ use crate::{StateError, StateValue};
 /// | `float`, `double` | a number; `"NaN"`, `"inf"` and `"-inf"` are strings |
 /// | `bytes` | base64 (RFC 4648, padded) |
 ///
-/// Functions and values of types of one's own have none.
+/// Functions and values of types of one's own have none, nor has JSON of more than 100 levels of
+/// arrays and objects: readers of JSON stop at some depth, and what is written is to be read again.
 ///
 /// ```
 /// use spark_state::{StateError, StateValue, WireValue};
@@ -79,6 +80,20 @@ impl WireValue {
         Self(StateValue::None)
     }
 
+    /// Looks at the kind only.
+    pub(crate) fn of_kind(value: StateValue) -> Result<Self, StateError> {
+        if value.kind().is_serialisable() {
+            return Ok(Self(value));
+        }
+        let found = value.type_name();
+        Err(StateError::NotSerialisable { found })
+    }
+
+    /// Whether it has the right kind and cannot be written all the same.
+    pub(crate) fn is_too_deep(&self) -> bool {
+        matches!(&self.0, StateValue::Json(json) if is_deeper(json, JSON_DEPTH_MAX))
+    }
+
     /// Returns the value.
     pub fn into_inner(self) -> StateValue {
         self.0
@@ -90,14 +105,14 @@ impl TryFrom<StateValue> for WireValue {
 
     /// # Errors
     ///
-    /// [`NotSerialisable`](StateError::NotSerialisable) for functions and
-    /// [`Any`](StateValue::Any).
+    /// [`NotSerialisable`](StateError::NotSerialisable) for functions,
+    /// [`Any`](StateValue::Any), and JSON that is nested too deeply.
     fn try_from(value: StateValue) -> Result<Self, StateError> {
-        if value.kind().is_serialisable() {
-            return Ok(Self(value));
+        let value = Self::of_kind(value)?;
+        if value.is_too_deep() {
+            return Err(StateError::NotSerialisable { found: TOO_DEEP });
         }
-        let found = value.type_name();
-        Err(StateError::NotSerialisable { found })
+        Ok(value)
     }
 }
 
@@ -131,16 +146,14 @@ impl Serialize for WireValue {
 
 impl<'de> Deserialize<'de> for WireValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Self(match Wire::deserialize(deserializer)? {
+        let value = Self(match Wire::deserialize(deserializer)? {
             Wire::None => StateValue::None,
             Wire::Bool(value) => value.into(),
             Wire::Int(value) => value.into(),
             Wire::Long(value) => value.into(),
-            #[expect(
-                clippy::cast_possible_truncation,
-                reason = "what was written is a float"
-            )]
-            Wire::Float(value) => (f64::from(value) as f32).into(),
+            Wire::Float(value) => float(value.into())
+                .ok_or_else(|| D::Error::custom("a number beyond a float"))?
+                .into(),
             Wire::Double(value) => f64::from(value).into(),
             Wire::String(value) => (&*value).into(),
             Wire::Bytes(value) => {
@@ -148,8 +161,45 @@ impl<'de> Deserialize<'de> for WireValue {
                 bytes.into()
             }
             Wire::Json(value) => value.into_owned().into(),
-        }))
+        });
+        if value.is_too_deep() {
+            return Err(D::Error::custom(TOO_DEEP));
+        }
+        Ok(value)
     }
+}
+
+/// Reads a document that a [`WireValue`] could hold, by itself.
+#[cfg(feature = "module")]
+pub(crate) fn shallow<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<serde_json::Value, D::Error> {
+    let json = serde_json::Value::deserialize(deserializer)?;
+    if is_deeper(&json, JSON_DEPTH_MAX) {
+        return Err(D::Error::custom(TOO_DEEP));
+    }
+    Ok(json)
+}
+
+/// Whether it has more levels of arrays and objects. Looks no deeper.
+fn is_deeper(json: &serde_json::Value, levels: usize) -> bool {
+    let deeper = |inner: &serde_json::Value| is_deeper(inner, levels - 1);
+    match json {
+        serde_json::Value::Array(_) | serde_json::Value::Object(_) if levels == 0 => true,
+        serde_json::Value::Array(items) => items.iter().any(deeper),
+        serde_json::Value::Object(fields) => fields.values().any(deeper),
+        _ => false,
+    }
+}
+
+/// As a float, unless it is a number that none is near.
+fn float(double: f64) -> Option<f32> {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "what was written is a float"
+    )]
+    let float = double as f32;
+    (float.is_finite() || !double.is_finite()).then_some(float)
 }
 
 // === impl Number ===
@@ -178,3 +228,8 @@ impl From<Number> for f64 {
         }
     }
 }
+
+/// `serde_json` reads 127 levels; this leaves some to what a value is wrapped in.
+const JSON_DEPTH_MAX: usize = 100;
+
+const TOO_DEEP: &str = "deeply nested json";

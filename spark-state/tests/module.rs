@@ -9,7 +9,7 @@ use spark_channel::{
     ModuleHandle, SparkChannelCancellationToken, Stop, reader_writer, spawn_module,
 };
 use spark_state::{
-    Expiry, SharedState, StateError, StateValue, Version,
+    Expiry, SharedState, Snapshot, StateError, StateValue, Version,
     module::{
         Call, Change, CompareAndSwap, Get, Insert, Keys, Remove, StateModule, StateModuleError,
         StateReply, StateRequest, Update, Watch, WireReply, WireRequest,
@@ -298,5 +298,33 @@ fn rubbish_is_no_request() {
         r#"{"do": "keys", "limit": -1}"#,
     ] {
         assert!(serde_json::from_str::<WireRequest>(json).is_err(), "{json}");
+    }
+}
+
+#[tokio::test]
+async fn what_comes_over_the_wire_can_be_saved() {
+    let (state, module) = started();
+    let nested = |levels: usize| ["[".repeat(levels), "]".repeat(levels)].concat();
+    for levels in [100, 101, 124] {
+        for request in [
+            format!(
+                r#"{{"do": "insert", "key": "k", "value": {{"kind": "json", "value": {}}}}}"#,
+                nested(levels)
+            ),
+            format!(
+                r#"{{"do": "merge", "key": "k", "patch": {}}}"#,
+                nested(levels)
+            ),
+        ] {
+            if let Ok(request) = serde_json::from_str::<WireRequest>(&request) {
+                assert!(levels <= 100);
+                let done = module.dispatcher().request(request).await;
+                done.expect("there is room");
+            } else {
+                assert!(levels > 100);
+            }
+            let snapshot = state.snapshot().to_json();
+            Snapshot::from_json(&snapshot).expect("it was written by the same crate");
+        }
     }
 }

@@ -101,6 +101,26 @@ fn every_serialisable_kind_survives_and_the_others_are_listed() {
     }
 }
 
+fn nested(levels: usize) -> serde_json::Value {
+    (0..levels).fold(json!(1), |inner, _| json!([inner]))
+}
+
+#[test]
+fn a_document_that_no_reader_would_take_is_listed_and_spoils_nothing() {
+    let state = SharedState::new();
+    for levels in [1, 100, 101, 124, 126, 1_000] {
+        state
+            .insert(format!("{levels:04}"), nested(levels))
+            .expect("there is room");
+    }
+    let snapshot = through_json(&state.snapshot());
+    let keys: Vec<_> = snapshot.entries().map(|(key, _)| key.to_owned()).collect();
+    assert_eq!(keys, ["0001", "0100"]);
+    let skipped = snapshot.skipped().iter().map(|s| (s.key.as_str(), s.kind));
+    let expected = ["0101", "0124", "0126", "1000"].map(|key| (key, Kind::Json));
+    assert_eq!(skipped.collect::<Vec<_>>(), expected);
+}
+
 #[test]
 fn a_scope_is_saved_and_restored_under_any_other() {
     let state = SharedState::new();
@@ -180,6 +200,7 @@ fn what_is_no_snapshot_is_an_error() {
         r#"{"format": "spark-state/1", "entries": [{"key": "a", "value": {"kind": "int", "value": 3000000000}}]}"#,
         r#"{"format": "spark-state/1", "entries": [{"key": "a", "value": {"kind": "double", "value": "1"}}]}"#,
         r#"{"format": "spark-state/1", "entries": [{"key": "a", "value": {"kind": "bytes", "value": "%"}}]}"#,
+        r#"{"format": "spark-state/1", "entries": [{"key": "a", "value": {"kind": "float", "value": 1e300}}]}"#,
         r#"{"format": "spark-state/1", "entries": [{"key": "a", "value": {"kind": "function"}}]}"#,
     ] {
         let error = Snapshot::from_json(text).expect_err(text);

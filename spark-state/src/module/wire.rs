@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Call, Change, CompareAndSwap, Get, Insert, Keys, Remove, StateReply, StateRequest, Update,
 };
-use crate::{Expiry, StateError, Version, WireValue};
+use crate::{Expiry, StateError, Version, WireValue, wire::shallow};
 
 /// A request from another process.
 ///
@@ -77,7 +77,8 @@ pub enum WireRequest {
     Merge {
         /// Where.
         key: String,
-        /// What.
+        /// What, of at most 100 levels, as a [`WireValue`].
+        #[serde(deserialize_with = "shallow")]
         patch: serde_json::Value,
     },
     /// [`CompareAndSwap`].
