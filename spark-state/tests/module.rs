@@ -263,9 +263,10 @@ async fn what_cannot_leave_the_process_is_a_typed_error() {
 #[test]
 fn requests_survive_the_way_there_and_back() {
     let expiry = Expiry::ttl(Duration::from_secs(1)).and_idle(Duration::from_millis(5));
-    let requests: [StateRequest; 9] = [
+    let requests: [StateRequest; 10] = [
         Get::new("k").into(),
         Insert::new("k", f64::NAN).expiry(expiry).into(),
+        Insert::new("k", ()).expiry(Expiry::never()).into(),
         Remove::new("k").into(),
         Update::new("k", Change::Increment(i64::MIN)).into(),
         Update::new("k", Change::Append("text".into())).into(),

@@ -47,7 +47,8 @@ pub enum WireRequest {
         key: String,
         /// What.
         value: WireValue,
-        /// Its time to live, in milliseconds.
+        /// Its time to live, in milliseconds; the largest number is never, whatever the store's own
+        /// expiry.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         ttl_ms: Option<u64>,
         /// Its idle time, in milliseconds.
@@ -161,10 +162,11 @@ impl From<WireRequest> for StateRequest {
                 idle_ms,
             } => {
                 let mut expiry = Expiry::never();
-                expiry.ttl = ttl_ms.map(Duration::from_millis);
+                let lives_ms = ttl_ms.filter(|ttl| *ttl != NEVER_MS);
+                expiry.ttl = lives_ms.map(Duration::from_millis);
                 expiry.idle = idle_ms.map(Duration::from_millis);
                 let insert = Insert::new(key, value);
-                let own = expiry != Expiry::never();
+                let own = ttl_ms.is_some() || idle_ms.is_some();
                 if own { insert.expiry(expiry) } else { insert }.into()
             }
             WireRequest::Remove { key } => Remove::new(key).into(),
@@ -209,7 +211,11 @@ impl TryFrom<StateRequest> for WireRequest {
             StateRequest::Insert(Insert { key, value, expiry }) => Self::Insert {
                 key,
                 value: value.try_into()?,
-                ttl_ms: expiry.and_then(|expiry| expiry.ttl).map(millis),
+                ttl_ms: match expiry {
+                    // Without either, the store's own expiry would hold.
+                    Some(expiry) if expiry == Expiry::never() => Some(NEVER_MS),
+                    expiry => expiry.and_then(|expiry| expiry.ttl).map(millis),
+                },
                 idle_ms: expiry.and_then(|expiry| expiry.idle).map(millis),
             },
             StateRequest::Remove(Remove { key }) => Self::Remove { key },
@@ -282,3 +288,5 @@ impl TryFrom<StateReply> for WireReply {
 fn nothing() -> WireValue {
     WireValue::nothing()
 }
+
+const NEVER_MS: u64 = u64::MAX;
