@@ -16,6 +16,7 @@ use crate::{
     StateError, StateType, Version,
     clock::Moment,
     listeners::{Flag, Raised},
+    reentry,
     store::Store,
 };
 
@@ -59,6 +60,8 @@ impl<T: StateType> Watch<T> {
     ///
     /// [`WrongType`](StateError::WrongType) if what is there now is not a `T`: the next call waits
     /// for the next value. [`Closed`](StateError::Closed) when the store is gone.
+    /// [`Reentrant`](StateError::Reentrant) within the closure of an
+    /// [`update`](crate::SharedState::update): nothing is missed.
     ///
     /// # Panics
     ///
@@ -77,6 +80,10 @@ impl<T: StateType> Watch<T> {
     ///
     /// As [`changed`](Self::changed).
     pub fn poll_changed(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<T>, StateError>> {
+        // Before the flag is lowered: what could not be read now is to be read later.
+        if let Err(error) = reentry::check() {
+            return Poll::Ready(Err(error));
+        }
         loop {
             match self.flag.poll_lower(cx) {
                 Poll::Ready(Raised::Changed) => {}

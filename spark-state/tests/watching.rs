@@ -209,3 +209,17 @@ fn a_waker_that_panics_is_no_affair_of_the_writer_or_of_other_watchers() {
     state.insert("n", 1_i64).expect("there is room");
     assert!(changed.is_woken());
 }
+
+#[test]
+fn a_watcher_that_is_asked_within_an_update_misses_nothing() {
+    let state = SharedState::new();
+    state.insert("n", 1_i64).expect("there is room");
+    let mut watch = state.watch::<i64>("n");
+    let mut cx = Context::from_waker(Waker::noop());
+    let other = SharedState::new();
+    other.insert("m", 1_i64).expect("there is room");
+    let within = other.update("m", |_: &mut i64| watch.poll_changed(&mut cx));
+    let within = within.expect("the update itself is fine");
+    assert_eq!(assert_ready!(within), Err(StateError::Reentrant));
+    assert_eq!(assert_ready!(watch.poll_changed(&mut cx)), Ok(Some(1)));
+}
