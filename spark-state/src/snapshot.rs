@@ -4,6 +4,7 @@ use std::{
     error::Error,
     fmt, io,
     path::Path,
+    sync::PoisonError,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -196,6 +197,9 @@ impl SharedState {
     /// Takes a snapshot and [saves](Snapshot::save) it, on a thread for blocking work. Returns what
     /// was skipped.
     ///
+    /// Saves of one store are done one after the other, so none puts an older snapshot in place of a
+    /// later one, whoever still waits for it.
+    ///
     /// # Errors
     ///
     /// As [`Snapshot::save`].
@@ -210,6 +214,8 @@ impl SharedState {
     pub async fn save(&self, path: impl AsRef<Path>) -> io::Result<Vec<Skipped>> {
         let (state, path) = (self.clone(), path.as_ref().to_owned());
         let saving = tokio::task::spawn_blocking(move || {
+            let saves = &state.store.saves;
+            let _turn = saves.lock().unwrap_or_else(PoisonError::into_inner);
             let snapshot = state.snapshot();
             snapshot.save(&path)?;
             Ok(snapshot.skipped)

@@ -9,7 +9,7 @@
 //! 3. What a change means (its version, its charge, its event) is done while its shard is locked.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex,
     atomic::{AtomicU64, Ordering},
 };
 
@@ -44,6 +44,8 @@ pub(crate) struct Store {
     floor: AtomicU64,
     pub(crate) counts: Counts,
     pub(crate) flights: Flights,
+    /// Held by whoever writes a snapshot to a file, from before it is taken.
+    pub(crate) saves: Mutex<()>,
 }
 
 /// What was lost, and refused.
@@ -91,6 +93,7 @@ impl Store {
             floor: AtomicU64::new(0),
             counts: Counts::default(),
             flights: Flights::default(),
+            saves: Mutex::default(),
         }
     }
 

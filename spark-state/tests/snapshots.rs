@@ -233,6 +233,34 @@ async fn a_file_is_replaced_and_nothing_else_is_left() {
     assert_eq!(scratch.names(), ["state.json"]);
 }
 
+#[tokio::test]
+async fn of_saves_that_race_the_last_one_stays() {
+    let scratch = Scratch::new("race");
+    let state = SharedState::new();
+    for key in 0..200 {
+        let text = "x".repeat(key * 10);
+        state
+            .insert(format!("key/{key}"), text)
+            .expect("there is room");
+    }
+    for round in 0..20 {
+        let mut saves = Vec::new();
+        for n in 0..8_i64 {
+            state.insert("n", round * 8 + n).expect("there is room");
+            let mut save = tokio_test::task::spawn(state.save(scratch.file()));
+            if save.poll().is_pending() {
+                saves.push(save);
+            }
+        }
+        for save in saves {
+            save.await.expect("there is a place");
+        }
+        let saved = Snapshot::load(scratch.file()).expect("it is there");
+        let last = saved.entries().find(|(key, _)| *key == "n");
+        assert_eq!(last, Some(("n", StateValue::Long(round * 8 + 7))));
+    }
+}
+
 #[test]
 fn a_save_that_fails_leaves_the_former_file_and_nothing_else() {
     let scratch = Scratch::new("fails");
