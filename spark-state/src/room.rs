@@ -254,6 +254,18 @@ impl Reservation<'_> {
         Ok(())
     }
 
+    /// Says whether anything was held.
+    pub(crate) fn give_back(&mut self) -> bool {
+        let held = std::mem::take(&mut self.held);
+        if held == Amount::default() {
+            return false;
+        }
+        let mut ledger = self.room.lock();
+        ledger.taken.entries -= held.entries;
+        ledger.taken.bytes -= held.bytes;
+        true
+    }
+
     /// A new entry takes what is reserved, and what is missing.
     pub(crate) fn charge(&mut self, key: &Arc<str>, bytes: usize) -> Result<Box<Charge>, Shortage> {
         let room = self.room;
@@ -290,11 +302,7 @@ impl Reservation<'_> {
 
 impl Drop for Reservation<'_> {
     fn drop(&mut self) {
-        if self.held != Amount::default() {
-            let mut ledger = self.room.lock();
-            ledger.taken.entries -= self.held.entries;
-            ledger.taken.bytes -= self.held.bytes;
-        }
+        self.give_back();
     }
 }
 

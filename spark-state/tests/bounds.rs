@@ -259,3 +259,26 @@ fn values_that_grow_in_a_race_leave_the_bounds_kept() {
         "{stats:?}"
     );
 }
+
+#[test]
+fn a_store_that_evicts_is_full_for_nobody_however_writers_race() {
+    for state in [
+        of_entries(1, AtBound::EvictLeastRecentlyUsed),
+        of_bytes(500, AtBound::EvictLeastRecentlyUsed),
+    ] {
+        std::thread::scope(|scope| {
+            for thread in 0..4_usize {
+                let state = &state;
+                scope.spawn(move || {
+                    for n in 0..5_000_usize {
+                        let key = ((n + thread) % 7).to_string();
+                        let written = state.insert(&key, "x".repeat(n % 300));
+                        written.expect("somebody makes room");
+                    }
+                });
+            }
+        });
+        let stats = state.stats();
+        assert!(stats.rejected == 0 && stats.entries <= 3, "{stats:?}");
+    }
+}

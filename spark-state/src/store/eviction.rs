@@ -13,8 +13,8 @@ use crate::{
 // === impl Store ===
 
 impl Store {
-    /// Reserves what is missing, at the cost of what has expired, and of others if the store evicts.
-    /// `name` is not evicted for its own sake. No lock is held.
+    /// Makes another try worth while: reserves what is missing, at the cost of what has expired, and
+    /// of others if the store evicts. `name` is not evicted for its own sake. No lock is held.
     pub(super) fn make_room(
         &self,
         name: &str,
@@ -24,17 +24,26 @@ impl Store {
         let (Some(room), Some(reserved)) = (&self.room, reserved) else {
             return Ok(());
         };
+        if reserved.extend(shortage).is_ok() {
+            return Ok(());
+        }
+        // Who waits for others, or drops their values, holds nothing that others wait for.
+        if reserved.give_back() {
+            return Ok(());
+        }
         loop {
-            if reserved.extend(shortage).is_ok() {
-                return Ok(());
-            }
             self.sweep();
             // Again, as the room may be another one's sweep's.
             let Err(Shortage { bound, .. }) = reserved.extend(shortage) else {
                 return Ok(());
             };
-            if room.at_bound() == AtBound::Reject || !self.evict_one(room, name) {
+            if room.at_bound() == AtBound::Reject {
                 return Err(StateError::Full { bound });
+            }
+            if !self.evict_one(room, name) {
+                // What is missing is reserved by others: in a moment those are entries.
+                std::thread::yield_now();
+                return Ok(());
             }
         }
     }
@@ -42,7 +51,12 @@ impl Store {
     /// Evicts until the bounds hold again, after a value has outgrown them. No lock is held.
     pub(super) fn shrink(&self, name: &str) {
         let Some(room) = &self.room else { return };
-        while room.is_exceeded() && (self.sweep() != 0 || self.evict_one(room, name)) {}
+        while room.is_exceeded() {
+            if self.sweep() == 0 && !self.evict_one(room, name) {
+                // As above.
+                std::thread::yield_now();
+            }
+        }
     }
 
     /// Evicts the least recently used of some. Returns false if there is nobody but `name`.
