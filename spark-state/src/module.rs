@@ -20,10 +20,11 @@ use crate::{SharedState, StateError, StateValue, Versioned};
 /// nothing else, such as a route or another process. [`WireRequest`] and [`WireReply`] are its
 /// messages as JSON.
 ///
-/// All its messages are reads of a reader-writer module: they start in the order
+/// All its requests are reads of a reader-writer module: they start in the order
 /// accepted, and a function that awaits holds up nobody, up to the module's bound of
-/// [readers](spark_channel::ReaderWriterBuilder::readers). Messages that do not await, which is all
-/// but [`Call`], are done when they have started.
+/// [readers](spark_channel::ReaderWriterBuilder::readers). Those that do not await, which is all
+/// but [`Call`], are done when they have started. Commands run alone: a function that is called by
+/// one holds up the module until it returns.
 ///
 /// ```
 /// use spark_channel::reader_writer;
