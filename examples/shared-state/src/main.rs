@@ -135,7 +135,7 @@ impl Saver {
     }
 
     async fn stop(self) -> eyre::Result<()> {
-        // If it has failed already, it says so below.
+        // If it has panicked already, that is said below.
         let _ = self.stop.send(());
         self.task.await?
     }
@@ -155,10 +155,13 @@ async fn save_until(
             _ = ticks.tick() => {}
             _ = &mut stopped => last = true,
         }
-        values
-            .save(&file)
-            .await
-            .wrap_err_with(|| file.display().to_string())?;
+        let saved = values.save(&file).await;
+        match saved.wrap_err_with(|| file.display().to_string()) {
+            Ok(_) => {}
+            Err(error) if last => return Err(error),
+            // The disk may have room again the next time.
+            Err(error) => say(format_args!("not saved: {error:#}")),
+        }
     }
     Ok(())
 }

@@ -127,28 +127,6 @@ mod tests {
     }
 
     #[test]
-    fn every_value_of_a_credential_is_concealed_and_nothing_else() {
-        let mut headers = HeaderMap::new();
-        let names = [
-            "authorization",
-            "x-api-key",
-            "cookie",
-            "proxy-authorization",
-            "accept",
-        ];
-        for name in names {
-            for value in ["first", "second", "third"] {
-                headers.append(name, http::HeaderValue::from_static(value));
-            }
-        }
-        conceal(&mut headers);
-        for name in names {
-            let mut values = headers.get_all(name).iter();
-            assert!(values.all(|value| value.is_sensitive() == (name != "accept")));
-        }
-    }
-
-    #[test]
     fn a_secret_is_equal_to_itself_only() {
         let secret = Secret::of(b"secret");
         assert!(bool::from(secret.is(&Secret::of(b"secret"))));
