@@ -19,7 +19,7 @@ use spark_channel::{
     Access, NativeHandler, PanicPolicy, ReaderWriterBuilder, ReaderWriterHandler,
     SparkChannelError, Stop, StopReason, module, reader_writer,
 };
-use support::{Gate, Log, queued, reason, within};
+use support::{Gate, Log, Runner, job, queued, reason, within};
 use tokio::{
     task::{self as tasks, yield_now},
     time::{Instant, sleep},
@@ -542,6 +542,37 @@ async fn however_a_read_at_its_callers_ended_a_write_that_asks_its_own_module_wo
         });
         let error = reason(within(dispatcher.request(asking)).await);
         assert!(matches!(error, SparkChannelError::WouldDeadlock { .. }));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_a_read_that_has_ended_before_its_asker_looks() {
+    let ends: [fn() -> Message; 2] = [
+        || {
+            doing(Access::Read, async {
+                yield_now().await;
+                Ok(String::new())
+            })
+        },
+        || panicking(Access::Read),
+    ];
+    for end in ends {
+        let reads = idle(subject()).await;
+        let runner = module(Runner).spawn();
+        settle().await;
+        let [reads_of_runner, to_reads] = [(); 2].map(|()| reads.dispatcher());
+        let [runner_of_reads, to_runner] = [(); 2].map(|()| runner.dispatcher());
+        let asking = queued(to_runner.request(job(async move {
+            let _ = reads_of_runner.request(end()).await;
+            Ok(1)
+        })));
+        // Asks the one that has its answer, and has not looked.
+        let behind = queued(to_reads.request(doing(Access::Write, async move {
+            runner_of_reads.request(job(async { Ok(2) })).await?;
+            Ok(String::from("no circle"))
+        })));
+        assert_eq!(within(behind).await.unwrap(), "no circle");
+        assert_eq!(within(asking).await.unwrap(), 1);
     }
 }
 
