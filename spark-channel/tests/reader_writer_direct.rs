@@ -3,6 +3,7 @@
 
 use std::{
     future::poll_fn,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -574,6 +575,31 @@ async fn nobody_waits_for_a_read_that_has_ended_before_its_asker_looks() {
         assert_eq!(within(behind).await.unwrap(), "no circle");
         assert_eq!(within(asking).await.unwrap(), 1);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_a_read_that_was_answered_at_once_though_its_request_is_kept() {
+    let reads = idle(subject()).await;
+    let runner = module(Runner).spawn();
+    settle().await;
+    let [reads_of_runner, to_reads] = [(); 2].map(|()| reads.dispatcher());
+    let [runner_of_reads, to_runner] = [(); 2].map(|()| runner.dispatcher());
+    let gate = Gate::closed();
+    let held = gate.clone();
+    let asking = queued(to_runner.request(job(async move {
+        let mut request = pin!(reads_of_runner.request(read(&Gate::opened(), "read")));
+        request.as_mut().await?;
+        pass(&held, "held").await;
+        Ok(1)
+    })));
+    let behind = queued(to_reads.request(doing(Access::Write, async move {
+        runner_of_reads.request(job(async { Ok(2) })).await?;
+        Ok(String::from("no circle"))
+    })));
+    settle().await;
+    gate.open();
+    assert_eq!(within(asking).await.unwrap(), 1);
+    assert_eq!(within(behind).await.unwrap(), "no circle");
 }
 
 /// Asks a reader-writer module for what asks it back.
