@@ -88,10 +88,7 @@ impl<H: NativeHandler, F> Call<H, F> {
     pub(in crate::run_loop) fn clear<C>(&mut self, worker: &mut Worker<H, C>) {
         self.runs_on = false;
         self.escort = None;
-        if let Some(future) = &mut self.future {
-            quietly(|| future.set(None));
-        }
-        let rescued = lock(&self.rescue).take();
+        let rescued = self.let_go();
         if worker.handler.is_none() {
             worker.handler = rescued;
         }
@@ -130,13 +127,20 @@ where
     }
 }
 
-impl<H, F> Drop for Call<H, F> {
-    fn drop(&mut self) {
-        // Apart, for the handler that is rescued may panic as well: where both do, the process ends.
+impl<H, F> Call<H, F> {
+    /// Drops the future, and takes the handler that it had.
+    fn let_go(&mut self) -> Option<Box<Berth<H>>> {
         if let Some(future) = &mut self.future {
             quietly(|| future.set(None));
         }
-        let rescued = lock(&self.rescue).take();
+        lock(&self.rescue).take()
+    }
+}
+
+impl<H, F> Drop for Call<H, F> {
+    fn drop(&mut self) {
+        // Apart, for the handler that is rescued may panic as well: where both do, the process ends.
+        let rescued = self.let_go();
         quietly(|| drop(rescued));
     }
 }
