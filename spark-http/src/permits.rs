@@ -103,13 +103,8 @@ impl Permits {
 
     /// Takes a permit if one is free.
     pub(crate) fn try_acquire(self: &Arc<Self>) -> Option<Permit> {
-        let mut state = self.lock();
-        if state.held == self.limit {
-            return None;
-        }
-        state.held += 1;
-        drop(state);
-        Some(Permit(Arc::clone(self)))
+        let taken = self.lock().take(self.limit);
+        taken.then(|| Permit(Arc::clone(self)))
     }
 
     /// Whether whoever comes now is turned away.
@@ -209,8 +204,7 @@ impl Drop for Permit {
 impl Acquire {
     fn enter(&mut self, waker: Waker) -> Poll<Result<Permit, Full>> {
         let mut state = self.permits.lock();
-        if state.held < self.permits.limit {
-            state.held += 1;
+        if state.take(self.permits.limit) {
             drop(state);
             return Poll::Ready(Ok(Permit(Arc::clone(&self.permits))));
         }
@@ -270,6 +264,13 @@ impl Drop for Acquire {
 // === impl State ===
 
 impl State {
+    /// Takes one of `limit` permits, if one is free.
+    fn take(&mut self, limit: usize) -> bool {
+        let is_free = self.held < limit;
+        self.held += usize::from(is_free);
+        is_free
+    }
+
     fn place_of(&self, ticket: u64) -> Option<usize> {
         let by_ticket = |waiter: &Waiter| waiter.ticket;
         self.waiting.binary_search_by_key(&ticket, by_ticket).ok()
