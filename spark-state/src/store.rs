@@ -251,7 +251,8 @@ impl Store {
         let (bytes, mut reserved) = match &self.room {
             None => (0, None),
             Some(room) => (
-                self.counting_rejection(room.bytes_of(name, &draft.value))?,
+                room.bytes_of(name, &draft.value)
+                    .map_err(|error| self.rejected(error))?,
                 Some(room.reserve_nothing()),
             ),
         };
@@ -266,7 +267,7 @@ impl Store {
                 Err(NotPut::Refused(error)) => return Err(error),
                 Err(NotPut::NoRoom(shortage)) => {
                     let made = self.make_room(name, &mut reserved, shortage);
-                    self.counting_rejection(made)?;
+                    made.map_err(|error| self.rejected(error))?;
                 }
             }
         }
@@ -401,14 +402,10 @@ impl Store {
         }
     }
 
-    pub(crate) fn counting_rejection<T>(
-        &self,
-        result: Result<T, StateError>,
-    ) -> Result<T, StateError> {
-        if result.is_err() {
-            self.counts.rejected.fetch_add(1, Ordering::Relaxed);
-        }
-        result
+    /// Counts what is refused, and hands it on.
+    pub(crate) fn rejected(&self, error: StateError) -> StateError {
+        self.counts.rejected.fetch_add(1, Ordering::Relaxed);
+        error
     }
 
     /// Calls `visit` with each live entry. It runs while a shard is locked for reading.
@@ -461,6 +458,6 @@ fn wrong_type<T: StateType>(name: &str, found: &StateValue) -> StateError {
     StateError::wrong_type::<T>(name, found.type_name())
 }
 
-fn typed<T: StateType>(name: &str, value: &StateValue) -> Result<T, StateError> {
+pub(crate) fn typed<T: StateType>(name: &str, value: &StateValue) -> Result<T, StateError> {
     T::read(value).ok_or_else(|| StateError::wrong_type::<T>(name, value.type_name()))
 }

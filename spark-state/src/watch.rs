@@ -17,7 +17,7 @@ use crate::{
     clock::Moment,
     listeners::{Flag, Raised},
     reentry,
-    store::Store,
+    store::{Store, typed},
 };
 
 /// Follows the value under one key: what [`SharedState::watch`](crate::SharedState::watch) returns.
@@ -109,13 +109,8 @@ impl<T: StateType> Watch<T> {
             if self.seen.replace(version) == Some(version) {
                 continue;
             }
-            return Poll::Ready(match value {
-                None => Ok(None),
-                Some(value) => match T::read(&value) {
-                    Some(value) => Ok(Some(value)),
-                    None => Err(StateError::wrong_type::<T>(&self.name, value.type_name())),
-                },
-            });
+            let value = value.map(|value| typed(&self.name, &value));
+            return Poll::Ready(value.transpose());
         }
     }
 }

@@ -68,12 +68,8 @@ impl SharedState {
     ) -> Result<Option<T>, StateError> {
         let name = self.full(key.name());
         let draft = self.store.draft(value.into(), self.store.default_expiry);
-        let put = self.store.put(&name, draft, |entry| match entry {
-            Some(entry) if !T::is(&entry.value) => {
-                let found = entry.value.type_name();
-                Err(StateError::wrong_type::<T>(&name, found))
-            }
-            _ => Ok(()),
+        let put = self.store.put(&name, draft, |entry| {
+            entry.map_or(Ok(()), |entry| expect_type::<T>(&name, &entry.value))
         })?;
         Ok(put.replaced.then(|| T::read(&put.former)).flatten())
     }
@@ -267,13 +263,9 @@ impl SharedState {
     /// [`WrongType`](StateError::WrongType) if it is not a `T`; it is then not removed.
     pub fn take<T: StateType>(&self, key: impl StateKey<T>) -> Result<Option<T>, StateError> {
         let name = self.full(key.name());
-        let removed = self.store.remove(&name, |entry| {
-            if T::is(&entry.value) {
-                return Ok(());
-            }
-            let found = entry.value.type_name();
-            Err(StateError::wrong_type::<T>(&name, found))
-        })?;
+        let removed = self
+            .store
+            .remove(&name, |entry| expect_type::<T>(&name, &entry.value))?;
         Ok(removed.and_then(|value| T::read(&value)))
     }
 
@@ -311,6 +303,13 @@ impl SharedState {
             Err(error) => Err(error),
         }
     }
+}
+
+fn expect_type<T: StateType>(name: &str, value: &StateValue) -> Result<(), StateError> {
+    if T::is(value) {
+        return Ok(());
+    }
+    Err(StateError::wrong_type::<T>(name, value.type_name()))
 }
 
 fn admit<K: InsertKey<V>, V>(name: &str, entry: Option<&Entry>) -> Result<(), StateError> {

@@ -22,9 +22,8 @@ impl Store {
         let mut refused = None;
         let mut over = false;
         let removed = self.map.remove_if(name, |key, entry| {
-            over = entry.is_over(&mut self.clock.lazy());
+            over = self.retire_if_over(key, entry, &mut self.clock.lazy(), &mut wakes);
             if over {
-                self.retire(key, entry, Change::Expired, &mut wakes);
                 return true;
             }
             match admits(entry) {
@@ -45,11 +44,7 @@ impl Store {
         let mut wakes = Wakes::default();
         let mut now = self.clock.lazy();
         let removed = self.map.remove_if(name, |key, entry| {
-            let over = entry.is_over(&mut now);
-            if over {
-                self.retire(key, entry, Change::Expired, &mut wakes);
-            }
-            over
+            self.retire_if_over(key, entry, &mut now, &mut wakes)
         });
         wakes.wake();
         let was_there = removed.is_some();
@@ -94,10 +89,8 @@ impl Store {
         }
         for key in expired {
             let entry = self.map.remove_if(&*key, |key, entry| {
-                let over = entry.is_over(now);
-                if over {
-                    self.retire(key, entry, Change::Expired, wakes);
-                } else {
+                let over = self.retire_if_over(key, entry, now, wakes);
+                if !over {
                     // It was used or replaced meanwhile.
                     self.note_deadline(entry);
                 }
@@ -112,6 +105,21 @@ impl Store {
         let due = self.next_due.get();
         // While somebody sweeps, the mark says nothing of what is yet to be removed.
         due != u64::MAX && due <= now.get().to_raw() || self.sweeps.is_under_way()
+    }
+
+    /// Whether an entry has expired, and is about to be removed; its shard is locked.
+    fn retire_if_over(
+        &self,
+        key: &Arc<str>,
+        entry: &Entry,
+        now: &mut LazyNow,
+        wakes: &mut Wakes,
+    ) -> bool {
+        let over = entry.is_over(now);
+        if over {
+            self.retire(key, entry, Change::Expired, wakes);
+        }
+        over
     }
 
     /// An entry is about to be removed; its shard is locked.

@@ -165,8 +165,7 @@ impl Store {
             Unchanged::WrongType(found) => StateError::wrong_type::<T>(name, found).into(),
             Unchanged::Refused(error, value) => {
                 drop(value);
-                let refused: Result<(), _> = self.counting_rejection(Err(error));
-                refused.expect_err("it was an error").into()
+                self.rejected(error).into()
             }
             Unchanged::Failed(error) => error,
         }
