@@ -1,23 +1,20 @@
 //! The program itself: started with its flags, spoken to over sockets, stopped by a signal or by its
 //! route.
 
+#[path = "../../support/program.rs"]
+mod program;
+
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,
-    process::{Child, Command, ExitStatus, Stdio},
-    sync::mpsc::{Receiver, sync_channel},
-    time::Duration,
+    process::{Command, ExitStatus, Stdio},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use program::{Program, Signal};
 use serde_json::Value;
 
-/// The running program. Killed when dropped, so that no test leaves one behind.
-struct Server {
-    program: Child,
-    lines: Receiver<String>,
-    address: String,
-}
+/// The running program.
+struct Server(Program);
 
 struct Answer {
     status: u16,
@@ -29,44 +26,14 @@ struct Answer {
 
 impl Server {
     fn start(flags: &str) -> Self {
-        let mut program = ingress(&format!("--listen 127.0.0.1:0 {flags}"))
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
-        let out = BufReader::new(program.stdout.take().expect("piped"));
-        // A pipe cannot be read with a time limit; a channel can.
-        let (sender, lines) = sync_channel(64);
-        std::thread::spawn(move || {
-            for line in out.lines().map_while(Result::ok) {
-                if sender.send(line).is_err() {
-                    return;
-                }
-            }
-        });
-        let mut server = Self {
-            program,
-            lines,
-            address: String::new(),
-        };
-        let first = server.line();
-        let address = first.strip_prefix("listening on ").expect("an address");
-        address.clone_into(&mut server.address);
-        server
-    }
-
-    fn line(&self) -> String {
-        self.lines.recv_timeout(LIMIT).expect("a line in time")
-    }
-
-    fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(&self.address).expect("it listens");
-        stream.set_read_timeout(Some(LIMIT)).expect("a limit");
-        stream
+        Self(Program::start(&mut ingress(&format!(
+            "--listen 127.0.0.1:0 {flags}"
+        ))))
     }
 
     /// Sends a request on a connection of its own.
     fn send(&self, line: &str, headers: &[&str], body: &str) -> TcpStream {
-        let mut stream = self.connect();
+        let mut stream = self.0.connect();
         let mut headers = headers.join("\r\n");
         if !headers.is_empty() {
             headers.push_str("\r\n");
@@ -88,26 +55,12 @@ impl Server {
         self.ask(&format!("POST {path}"), &[], body)
     }
 
-    fn terminate(&self) {
-        let id = i32::try_from(self.program.id()).expect("an id");
-        let id = Pid::from_raw(id).expect("an id");
-        kill_process(id, Signal::TERM).expect("it runs");
-    }
-
     /// Its last line, and how it ended.
-    fn report(mut self) -> (Value, ExitStatus) {
-        let report = serde_json::from_str(&self.line()).expect("one line of JSON");
-        assert!(self.lines.recv_timeout(LIMIT).is_err(), "one line only");
-        // It has closed its output, so it is at its end.
-        let status = self.program.wait().expect("it ends");
+    fn report(self) -> (Value, ExitStatus) {
+        let (status, lines) = self.0.end();
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        let report = serde_json::from_str(&lines[0]).expect("JSON");
         (report, status)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.program.kill();
-        let _ = self.program.wait();
     }
 }
 
@@ -206,7 +159,7 @@ fn limits_are_answered_from_the_table() {
     let server = Server::start("--body-limit 10 --header-timeout-ms 100 --handler-timeout-ms 100");
     assert_eq!(server.post("/echo", "12345678901").status, 413);
     assert_eq!(server.post("/slow", "60000").status, 504);
-    let mut slow = server.connect();
+    let mut slow = server.0.connect();
     slow.write_all(b"POST /echo HT").expect("sent");
     assert_eq!(read(slow).status, 408);
 }
@@ -233,7 +186,7 @@ fn a_signal_ends_it_with_a_report_when_what_is_under_way_is_done() {
     let under_way = server.send("POST /slow", &[], "500");
     // Answered after it: so what is under way has come in.
     assert_eq!(server.post("/echo", "x").status, 200);
-    server.terminate();
+    server.0.signal(Signal::TERM);
 
     assert_eq!(read(under_way).status, 200);
     drop(listener);
@@ -301,5 +254,3 @@ fn a_configuration_that_cannot_work_does_not_start() {
         assert!(!status.expect("the program runs").success(), "{flags}");
     }
 }
-
-const LIMIT: Duration = Duration::from_secs(20);

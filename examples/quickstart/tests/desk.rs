@@ -1,20 +1,20 @@
 //! The program itself: started as its user starts it, spoken to over a socket, stopped by a signal.
 
+#[path = "../../support/program.rs"]
+mod program;
+
 use std::{
-    io::{BufRead as _, BufReader, Read as _, Write as _},
+    io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
-    process::{Child, Command, ExitStatus, Stdio},
-    sync::mpsc::{Receiver, RecvTimeoutError, sync_channel},
+    process::{Command, ExitStatus},
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use program::{LIMIT, Program, Signal};
 
-/// The running program. Killed when dropped, so that no test leaves one behind.
+/// The running program, and the commands it printed.
 struct Desk {
-    program: Child,
-    lines: Receiver<String>,
-    address: String,
+    program: Program,
     commands: Vec<String>,
 }
 
@@ -28,51 +28,14 @@ impl Desk {
 
     /// As `open`, for a reader that leaves after so many lines.
     fn open_for(lines_max: usize) -> Self {
-        let mut program = quickstart(&["--listen", "127.0.0.1:0"])
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
-        let out = BufReader::new(program.stdout.take().expect("piped"));
-        // A pipe cannot be read with a time limit; a channel can.
-        let (sender, lines) = sync_channel(64);
-        std::thread::spawn(move || {
-            for line in out.lines().map_while(Result::ok).take(lines_max) {
-                if sender.send(line).is_err() {
-                    return;
-                }
-            }
-        });
-        let mut desk = Self {
-            program,
-            lines,
-            address: String::new(),
-            commands: Vec::new(),
-        };
-        let first = desk.line().expect("an address");
-        let address = first.strip_prefix("listening on http://");
-        desk.address = String::from(address.expect("an address"));
-        desk.commands = (0..3).filter_map(|_| desk.line()).collect();
-        desk
-    }
-
-    /// The next line it prints; `None` once it has ended.
-    fn line(&self) -> Option<String> {
-        match self.lines.recv_timeout(LIMIT) {
-            Ok(line) => Some(line),
-            Err(RecvTimeoutError::Disconnected) => None,
-            Err(RecvTimeoutError::Timeout) => panic!("no line within {LIMIT:?}"),
-        }
-    }
-
-    fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(&self.address).expect("it listens");
-        stream.set_read_timeout(Some(LIMIT)).expect("a limit");
-        stream
+        let program = Program::start_for(&mut quickstart(&["--listen", "127.0.0.1:0"]), lines_max);
+        let commands = (0..3).filter_map(|_| program.line()).collect();
+        Self { program, commands }
     }
 
     /// Posts on a connection of its own and returns status and body.
     fn post(&self, path: &str, content_type: &str, body: &[u8]) -> (u16, String) {
-        let mut stream = self.connect();
+        let mut stream = self.program.connect();
         let head = format!(
             "POST {path} HTTP/1.1\r\nhost: desk\r\nconnection: close\r\n\
              content-type: {content_type}\r\ncontent-length: {}\r\n\r\n",
@@ -88,7 +51,7 @@ impl Desk {
 
     /// Begins a request to `echo`, up to the moment the server asks for its body.
     fn begin_echo(&self, length: usize) -> TcpStream {
-        let mut stream = self.connect();
+        let mut stream = self.program.connect();
         let head = format!(
             "POST /echo HTTP/1.1\r\nhost: desk\r\nexpect: 100-continue\r\n\
              content-length: {length}\r\n\r\n"
@@ -121,25 +84,6 @@ impl Desk {
     fn order(&self, json: &str) -> (u16, String) {
         self.post("/orders", "application/json", json.as_bytes())
     }
-
-    fn signal(&self, signal: Signal) {
-        let id = i32::try_from(self.program.id()).expect("an id");
-        kill_process(Pid::from_raw(id).expect("not zero"), signal).expect("it runs");
-    }
-
-    /// How it ended, and what it printed since the commands.
-    fn end(mut self) -> (ExitStatus, Vec<String>) {
-        let lines = std::iter::from_fn(|| self.line()).collect();
-        (self.program.wait().expect("it ran"), lines)
-    }
-}
-
-impl Drop for Desk {
-    fn drop(&mut self) {
-        // Does nothing to a program that was waited for.
-        let _ = self.program.kill();
-        let _ = self.program.wait();
-    }
 }
 
 #[test]
@@ -147,7 +91,7 @@ fn it_prints_three_commands_for_the_address_it_listens_on() {
     let desk = Desk::open();
     assert_eq!(desk.commands.len(), 3);
     for command in &desk.commands {
-        let start = format!("curl http://{}/", desk.address);
+        let start = format!("curl http://{}/", desk.program.address());
         assert!(command.starts_with(&start), "{command}");
     }
 }
@@ -201,7 +145,7 @@ fn bad_input_gets_the_error_tables_answer() {
     assert_eq!(desk.post("/echo", "text/plain", b"\xff\xfe").0, 400);
     assert_eq!(desk.post("/nobody", "text/plain", b"").0, 404);
 
-    let mut half = desk.connect();
+    let mut half = desk.program.connect();
     half.write_all(b"POST /orders HTTP/1.1\r\nhost: desk\r\ncontent-length: 99\r\n\r\n{\"item\"")
         .expect("sent");
     drop(half);
@@ -212,8 +156,8 @@ fn bad_input_gets_the_error_tables_answer() {
 fn sigterm_drains_everything_reports_and_exits_with_0() {
     let desk = Desk::open();
     assert_eq!(desk.order(r#"{"item":"lamp","quantity":1}"#).0, 200);
-    desk.signal(Signal::TERM);
-    let (status, lines) = desk.end();
+    desk.program.signal(Signal::TERM);
+    let (status, lines) = desk.program.end();
     assert_eq!(status.code(), Some(0));
     let started = |start: &str| lines.iter().position(|line| line.starts_with(start));
     let order: Vec<_> = [
@@ -238,9 +182,9 @@ fn sigterm_drains_everything_reports_and_exits_with_0() {
 #[test]
 fn a_request_under_way_is_finished_after_sigterm() {
     let desk = Desk::open();
-    let open = desk.connect();
+    let open = desk.program.connect();
     let mut under_way = desk.begin_echo(5);
-    desk.signal(Signal::TERM);
+    desk.program.signal(Signal::TERM);
     let asked = Desk::wait_until_it_drains(open);
     under_way.write_all(b"hello").expect("sent");
     let mut answer = String::new();
@@ -250,7 +194,7 @@ fn a_request_under_way_is_finished_after_sigterm() {
         answer.ends_with(r#"{"message":"hello","status":"Ok"}"#),
         "{answer}"
     );
-    let (status, lines) = desk.end();
+    let (status, lines) = desk.program.end();
     assert_eq!(status.code(), Some(0));
     let served = format!(" served={} refused=1 ", asked + 1);
     assert!(
@@ -262,12 +206,12 @@ fn a_request_under_way_is_finished_after_sigterm() {
 #[test]
 fn a_second_signal_cuts_the_drain_short() {
     let desk = Desk::open();
-    let open = desk.connect();
+    let open = desk.program.connect();
     let never_complete = desk.begin_echo(5);
-    desk.signal(Signal::TERM);
+    desk.program.signal(Signal::TERM);
     Desk::wait_until_it_drains(open);
-    desk.signal(Signal::INT);
-    let (status, lines) = desk.end();
+    desk.program.signal(Signal::INT);
+    let (status, lines) = desk.program.end();
     assert_eq!(status.code(), Some(0));
     assert!(lines[0].contains("cut=1"), "{lines:?}");
     drop(never_complete);
@@ -277,15 +221,15 @@ fn a_second_signal_cuts_the_drain_short() {
 fn a_reader_that_leaves_does_not_keep_it_from_draining() {
     let desk = Desk::open_for(1);
     assert_eq!(desk.post("/echo", "text/plain", b"alive").0, 200);
-    desk.signal(Signal::TERM);
-    assert_eq!(desk.end().0.code(), Some(0));
+    desk.program.signal(Signal::TERM);
+    assert_eq!(desk.program.end().0.code(), Some(0));
 }
 
 #[test]
 fn ctrl_c_exits_with_0_too() {
     let desk = Desk::open();
-    desk.signal(Signal::INT);
-    assert_eq!(desk.end().0.code(), Some(0));
+    desk.program.signal(Signal::INT);
+    assert_eq!(desk.program.end().0.code(), Some(0));
 }
 
 #[test]
@@ -334,5 +278,3 @@ fn said(arguments: &[&str]) -> (ExitStatus, String) {
 
 /// Between two looks at a state that says nothing by itself.
 const PAUSE: Duration = Duration::from_millis(5);
-
-const LIMIT: Duration = Duration::from_secs(20);

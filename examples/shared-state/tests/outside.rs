@@ -1,25 +1,22 @@
 //! The program itself: started with its flags, spoken to over sockets, stopped by a signal, killed.
 
+#[path = "../../support/program.rs"]
+mod program;
+
 use std::{
     env, fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    sync::mpsc::{Receiver, sync_channel},
-    time::Duration,
+    process::{Command, Stdio},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use program::{LIMIT, Program, Signal};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-/// The running program. Killed when dropped, so that no test leaves one behind.
-struct Server {
-    program: Child,
-    lines: Receiver<String>,
-    address: String,
-}
+/// The running program.
+struct Server(Program);
 
 /// A file of its own, removed at the end.
 struct Scratch(PathBuf);
@@ -28,35 +25,9 @@ struct Scratch(PathBuf);
 
 impl Server {
     fn start(flags: &[&str]) -> Self {
-        let mut program = Command::new(env!("CARGO_BIN_EXE_shared-state"))
-            .args(["--listen", "127.0.0.1:0"])
-            .args(flags)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
-        let out = BufReader::new(program.stdout.take().expect("piped"));
-        // A pipe cannot be read with a time limit; a channel can.
-        let (sender, lines) = sync_channel(64);
-        std::thread::spawn(move || {
-            for line in out.lines().map_while(Result::ok) {
-                if sender.send(line).is_err() {
-                    return;
-                }
-            }
-        });
-        let mut server = Self {
-            program,
-            lines,
-            address: String::new(),
-        };
-        while server.address.is_empty() {
-            let line = server.lines.recv_timeout(LIMIT).expect("a line in time");
-            if let Some(address) = line.strip_prefix("listening on ") {
-                address.clone_into(&mut server.address);
-            }
-        }
-        server
+        let mut command = Command::new(env!("CARGO_BIN_EXE_shared-state"));
+        command.args(["--listen", "127.0.0.1:0"]).args(flags);
+        Self(Program::start(&mut command))
     }
 
     fn keeping(file: &Path, every: &str) -> Self {
@@ -65,8 +36,7 @@ impl Server {
     }
 
     fn send(&self, head: &str, body: &str) -> TcpStream {
-        let mut stream = TcpStream::connect(&self.address).expect("it listens");
-        stream.set_read_timeout(Some(LIMIT)).expect("a limit");
+        let mut stream = self.0.connect();
         let length = body.len();
         let request = format!(
             "{head} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\
@@ -96,24 +66,16 @@ impl Server {
     }
 
     /// Sends SIGTERM and waits for a clean end.
-    fn terminate(mut self) {
-        let id = i32::try_from(self.program.id()).expect("an id");
-        kill_process(Pid::from_raw(id).expect("an id"), Signal::TERM).expect("it runs");
-        // Its output ends when it does.
-        while self.lines.recv_timeout(LIMIT).is_ok() {}
-        assert!(self.program.wait().expect("it ends").success());
+    fn terminate(self) {
+        self.0.signal(Signal::TERM);
+        let (status, _) = self.0.end();
+        assert!(status.success(), "{status}");
     }
 
-    fn kill(mut self) {
-        self.program.kill().expect("it runs");
-        self.program.wait().expect("it ends");
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.program.kill();
-        let _ = self.program.wait();
+    fn kill(self) {
+        self.0.signal(Signal::KILL);
+        let (status, _) = self.0.end();
+        assert!(!status.success(), "{status}");
     }
 }
 
@@ -295,5 +257,3 @@ fn saved(file: &Path) -> i64 {
     let hits = entries.iter().find(|entry| entry["key"] == "hits");
     hits.map_or(0, |hits| hits["value"]["value"].as_i64().expect("a number"))
 }
-
-const LIMIT: Duration = Duration::from_secs(20);
