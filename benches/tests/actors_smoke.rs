@@ -1,14 +1,15 @@
 //! The program `actors` measures every cell it promises.
 
-use std::process::Command;
+mod quick;
 
 use benches::actors::{case::Case, comparison, entrant};
+use quick::quick;
 use serde_json::Value;
 
 #[test]
 fn a_quick_run_fills_every_cell() {
     let names: Vec<&str> = entrant::ALL.iter().map(|entrant| entrant.name).collect();
-    let report = quick_json(&["--only", &names.join(",")]);
+    let report = quick(env!("CARGO_BIN_EXE_actors"), &["--only", &names.join(",")]);
     let cells = report["cells"].as_array().expect("cells are listed");
 
     let expected: Vec<(&str, String, u64)> = [1, 2]
@@ -46,7 +47,7 @@ fn a_quick_run_fills_every_cell() {
 #[test]
 fn a_quick_run_makes_every_comparison() {
     let names: Vec<&str> = comparison::ALL.iter().map(|c| c.name).collect();
-    let report = quick_json(&["--only", &names.join(",")]);
+    let report = quick(env!("CARGO_BIN_EXE_actors"), &["--only", &names.join(",")]);
     let compared = report["comparisons"]
         .as_array()
         .expect("comparisons are listed");
@@ -66,23 +67,12 @@ fn a_quick_run_makes_every_comparison() {
 #[test]
 fn the_hand_written_loop_allocates_one_reply_slot_per_ask() {
     let flags = "--only baseline --case allocations-ask --threads 1";
-    let report = quick_json(&flags.split(' ').collect::<Vec<_>>());
+    let report = quick(
+        env!("CARGO_BIN_EXE_actors"),
+        &flags.split(' ').collect::<Vec<_>>(),
+    );
     let cells = report["cells"].as_array().expect("cells are listed");
 
     assert_eq!(cells.len(), 1);
     assert_eq!(cells[0]["value"]["median"], 1.0);
-}
-
-fn quick_json(flags: &[&str]) -> Value {
-    let output = Command::new(env!("CARGO_BIN_EXE_actors"))
-        .args(["--quick", "--json"])
-        .args(flags)
-        .output()
-        .expect("the program is built with the test");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    serde_json::from_slice(&output.stdout).expect("--json prints JSON")
 }

@@ -1,21 +1,13 @@
 //! The program `http` measures every figure it promises.
 
-use std::process::Command;
+mod quick;
 
+use quick::quick;
 use serde_json::Value;
 
 #[test]
 fn a_quick_run_fills_every_row() {
-    let output = Command::new(env!("CARGO_BIN_EXE_http"))
-        .args(["--quick", "--json"])
-        .output()
-        .expect("the program is built with the test");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let measured: Value = serde_json::from_slice(&output.stdout).expect("--json prints JSON");
+    let measured = quick(env!("CARGO_BIN_EXE_http"), &[]);
     let rows = measured["rows"].as_array().expect("rows are listed");
 
     let named: Vec<(&str, &str)> = rows

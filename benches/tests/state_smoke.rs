@@ -1,22 +1,13 @@
 //! The program `state` measures every cell it promises.
 
-use std::process::Command;
+mod quick;
 
 use benches::state::{contender, measure::Case};
-use serde_json::Value;
+use quick::quick;
 
 #[test]
 fn a_quick_run_fills_every_cell() {
-    let output = Command::new(env!("CARGO_BIN_EXE_state"))
-        .args(["--quick", "--json"])
-        .output()
-        .expect("the program is built with the test");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let cells: Value = serde_json::from_slice(&output.stdout).expect("--json prints JSON");
+    let cells = quick(env!("CARGO_BIN_EXE_state"), &[]);
     let cells = cells.as_array().expect("cells are listed");
 
     assert_eq!(

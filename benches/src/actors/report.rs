@@ -21,7 +21,7 @@ pub fn markdown(options: &Options, cells: &[Cell], compared: &[Compared]) -> Str
         format!(
             "# One module, against a hand-written loop\n\n\
              Median of {} rounds of {} ms: the ratio to the baseline of the same round (less is \
-             faster), ± half the distance between its quartiles, and the time of one operation.\n",
+             faster), ± half its 95 % confidence interval, and the time of one operation.\n",
             options.rounds,
             options.slice.as_millis(),
         )
@@ -145,7 +145,7 @@ fn unit(case: Case) -> &'static str {
 fn summary(summary: Summary) -> Value {
     json!({
         "median": summary.median,
-        "lower_quartile": summary.lower,
-        "upper_quartile": summary.upper,
+        "lower": summary.lower,
+        "upper": summary.upper,
     })
 }

@@ -48,10 +48,10 @@ impl Options {
     pub const HELP: &'static str = "\
 Compares a route to a module with the same closure in axum, and with manager_handlers.
 
-  --rounds N               rounds per measurement (25); 3 at most for memory
-  --slice-ms N             milliseconds per contender and round (400)
+  --rounds N               rounds per measurement (300); 3 at most for memory
+  --slice-ms N             milliseconds per contender and round (40)
   --retries N              how often a turn is taken again in which another program had one of the two
-                           cores (3)
+                           cores (20)
   --connections N          connections under load (64)
   --only NAME[,..]         these contenders, and axum: spark spark-fn spark-key
   --manager-handlers FILE  the program of benches/manager-handlers; without it, its rows are missing
@@ -59,8 +59,8 @@ Compares a route to a module with the same closure in axum, and with manager_han
   --json                   JSON instead of Markdown
   --quick                  everything, but too briefly to mean anything (for tests)
 
-The table has a row for each figure: its median, its ratio to another's in the same rounds, how much
-both spread (half the distance between the quartiles), what is asked of the ratio, or of the figure
+The table has a row for each figure: its median, its ratio to another's in the same rounds, how
+well both are known (half the 95 % confidence interval), what is asked of the ratio, or of the figure
 if there is none, and whether that is reached. The server has one core and the load another, which it
 never leaves idle: measure while nothing else runs.
 ";
@@ -110,9 +110,9 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             contenders: Contender::OWN.to_vec(),
-            rounds: 25,
-            slice: Duration::from_millis(400),
-            retries: 3,
+            rounds: 300,
+            slice: Duration::from_millis(40),
+            retries: 20,
             connections: 64,
             idle_connections: 500,
             unknown_names: 10_000,

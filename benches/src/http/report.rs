@@ -39,8 +39,8 @@ pub fn markdown(options: &Options, measured: &Measured) -> String {
         None => "servers and load on the same cores",
     };
     format!(
-        "{} rounds of {} ms, {} connections, {cores}; medians, ± is half the distance between the \
-         quartiles.\n\
+        "{} rounds of {} ms, {} connections, {cores}; medians, ± is half their 95 % \
+         confidence interval.\n\
          Half load is {:.0} requests/s. The load itself was up to {:.0} ±{:.0} µs late (p99).\n\
          Another program had one of the cores: {} turns taken again, {} kept.\n\
          \n{table}\n{}",

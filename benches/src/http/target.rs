@@ -16,13 +16,13 @@ pub enum Target {
 /// Whether a figure keeps to its limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// It does, by more than it spreads.
+    /// It does, for sure.
     Reached,
-    /// It does not, by more than it spreads.
+    /// It does not, for sure.
     Missed,
-    /// The median does, and the limit is within the spread.
+    /// The median does, and its confidence interval holds the limit.
     JustReached,
-    /// The median does not, and the limit is within the spread.
+    /// The median does not, and its confidence interval holds the limit.
     JustMissed,
 }
 
@@ -68,8 +68,8 @@ impl fmt::Display for Verdict {
         f.pad(match self {
             Self::Reached => "yes",
             Self::Missed => "no",
-            Self::JustReached => "yes, within the spread",
-            Self::JustMissed => "no, within the spread",
+            Self::JustReached => "yes, not for sure",
+            Self::JustMissed => "no, not for sure",
         })
     }
 }
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_limit_within_the_spread_is_said_to_be() {
+    fn a_limit_within_the_interval_is_said_to_be() {
         let figure = Summary {
             median: 1.0,
             lower: 0.9,

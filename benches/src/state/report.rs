@@ -12,8 +12,8 @@ use crate::table::Table;
 #[must_use]
 pub fn markdown(options: &Options, cells: &[Cell]) -> String {
     let head = format!(
-        "{} rounds of {} operations per thread, medians; times that of `dashmap` in the same round (± half the\n\
-         distance between the quartiles), and nanoseconds per operation of a thread.\n",
+        "{} rounds of {} operations per thread, medians; times that of `dashmap` in the same round (± half its\n\
+         95 % confidence interval), and nanoseconds per operation of a thread.\n",
         options.rounds, options.operations,
     );
     let cases = Case::all(&options.threads);

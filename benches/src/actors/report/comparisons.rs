@@ -30,7 +30,7 @@ pub(super) fn markdown(options: &Options, compared: &[Compared]) -> String {
     format!(
         "\n# Spark, against itself and the loop\n\n\
          Median of {} rounds of {} ms, or of ten times as many that are a tenth as long: the ratio of \
-         the same round, ± half the distance between its quartiles, what it should be at most, and \
+         the same round, ± half its 95 % confidence interval, what it should be at most, and \
          the times of one operation.\n\n{table}",
         options.rounds,
         options.slice.as_millis(),
