@@ -11,6 +11,7 @@ mod entry;
 mod error;
 mod expiry;
 mod flights;
+mod hashing;
 mod key;
 mod listeners;
 mod next_due;

@@ -26,6 +26,7 @@ use crate::{
     clock::{Clock, Moment},
     entry::{Entry, Lifetime},
     flights::Flights,
+    hashing::NameHashing,
     listeners::{Listeners, Wakes},
     next_due::NextDue,
     reentry,
@@ -33,7 +34,7 @@ use crate::{
 };
 
 pub(crate) struct Store {
-    map: DashMap<Arc<str>, Entry>,
+    map: DashMap<Arc<str>, Entry, NameHashing>,
     pub(crate) listeners: Listeners,
     pub(crate) room: Option<Room>,
     pub(crate) default_expiry: Expiry,
@@ -83,7 +84,7 @@ enum NotPut {
 impl Store {
     pub(crate) fn new(room: Option<Room>, default_expiry: Expiry) -> Self {
         Self {
-            map: DashMap::new(),
+            map: DashMap::with_hasher(NameHashing::random()),
             listeners: Listeners::none(),
             room,
             default_expiry,

@@ -1,7 +1,8 @@
 //! Who takes part, and how.
 //!
-//! All hash with the hasher they come with, which for each of them is the standard library's: it
-//! withstands keys that were made to collide. Writes replace the value of a key that is there, in
+//! All hash with the hasher they come with, which for the others is the standard library's; that of
+//! Spark is the same function, of a whole name at once. It withstands keys that were made to
+//! collide. Writes replace the value of a key that is there, in
 //! the cheapest way that each has.
 
 use std::{
