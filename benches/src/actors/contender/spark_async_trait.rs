@@ -37,12 +37,12 @@ impl Contender for SparkAsyncTrait {
         Spark::handle(module)
     }
 
-    async fn ask(handle: &Self::Handle, amount: u64) -> u64 {
-        Spark::ask(handle, amount).await
+    fn ask(handle: &Self::Handle, amount: u64) -> impl Future<Output = u64> + Send {
+        Spark::ask(handle, amount)
     }
 
-    async fn tell(handle: &Self::Handle, amount: u64) {
-        Spark::tell(handle, amount).await;
+    fn tell(handle: &Self::Handle, amount: u64) -> impl Future<Output = ()> + Send {
+        Spark::tell(handle, amount)
     }
 
     async fn stop(module: Self::Module) {

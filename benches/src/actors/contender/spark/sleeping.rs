@@ -48,12 +48,12 @@ impl Contender for SparkSleeping {
         Spark::handle(module)
     }
 
-    async fn ask(handle: &Self::Handle, amount: u64) -> u64 {
-        Spark::ask(handle, amount).await
+    fn ask(handle: &Self::Handle, amount: u64) -> impl Future<Output = u64> + Send {
+        Spark::ask(handle, amount)
     }
 
-    async fn tell(handle: &Self::Handle, amount: u64) {
-        Spark::tell(handle, amount).await;
+    fn tell(handle: &Self::Handle, amount: u64) -> impl Future<Output = ()> + Send {
+        Spark::tell(handle, amount)
     }
 
     async fn stop(module: Self::Module) {
@@ -82,12 +82,12 @@ impl Contender for SparkSleepingReaderWriter {
         Spark::handle(module)
     }
 
-    async fn ask(handle: &Self::Handle, amount: u64) -> u64 {
-        Spark::ask(handle, amount).await
+    fn ask(handle: &Self::Handle, amount: u64) -> impl Future<Output = u64> + Send {
+        Spark::ask(handle, amount)
     }
 
-    async fn tell(handle: &Self::Handle, amount: u64) {
-        Spark::tell(handle, amount).await;
+    fn tell(handle: &Self::Handle, amount: u64) -> impl Future<Output = ()> + Send {
+        Spark::tell(handle, amount)
     }
 
     async fn stop(module: Self::Module) {
