@@ -116,7 +116,7 @@ impl Config {
         capacity: usize,
     ) -> Arc<Control> {
         let mut control = self.new_control(1, capacity);
-        control.readers = Some(Box::new(Readers::new(readers)));
+        control.readers = Some(Arc::new(Readers::new(readers)));
         Arc::new(control)
     }
 

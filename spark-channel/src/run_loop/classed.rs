@@ -21,7 +21,7 @@ pub(super) struct Classed<T> {
     /// that of the message that is handled.
     arrivals: Vec<Option<Instant>>,
     /// Whether waiting completes when there is nothing, instead of being pending.
-    rests: bool,
+    pub(super) rests: bool,
     /// Whether the message taken last, by [`poll_take`](Self::poll_take), gives way to no other.
     is_control: bool,
 }
@@ -41,7 +41,7 @@ impl<T> Classed<T> {
     }
 
     /// Has [`poll_take`](Self::poll_take) complete when there is nothing to take.
-    pub(super) const fn rests(&mut self) {
+    pub(super) const fn rest(&mut self) {
         self.rests = true;
     }
 

@@ -43,7 +43,10 @@ enum Source<T> {
     Own {
         receiver: Receiver<T>,
         batch: usize,
-        resting: Resting,
+        /// Whether waiting completes when there is nothing, instead of being pending.
+        rests: bool,
+        /// Whether there was nothing when it was last looked.
+        was_idle: bool,
     },
     // Boxed, or every module would have room for what only a pool's replica needs.
     Shared(Box<Shared<T>>),
@@ -54,16 +57,6 @@ enum Source<T> {
     /// A mailbox of one's own that gives out a message when it is told to.
     #[cfg(feature = "test-util")]
     Turnstile(Box<TurnstileReceiver<T>>),
-}
-
-/// Whether waiting completes when there is nothing, instead of being pending.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Resting {
-    Never,
-    /// It will, the next time.
-    Awake,
-    /// It has, the last time.
-    Asleep,
 }
 
 struct Shared<T> {
@@ -82,19 +75,19 @@ impl<T> Mailbox<T> {
         // What is taken no longer counts against the bound, so a small mailbox
         // gives out little at once.
         let batch = (receiver.max_capacity() / 4).clamp(1, BATCH_MAX);
-        let resting = Resting::Never;
         Self::new(Source::Own {
             receiver: Receiver::new(receiver),
             batch,
-            resting,
+            rests: false,
+            was_idle: false,
         })
     }
 
     /// A mailbox whose [`wait`](Self::wait) completes when there is nothing to take.
     pub(crate) fn resting(receiver: mpsc::Receiver<T>) -> Self {
         let mut mailbox = Self::own(receiver);
-        if let Source::Own { resting, .. } = &mut mailbox.source {
-            *resting = Resting::Awake;
+        if let Source::Own { rests, .. } = &mut mailbox.source {
+            *rests = true;
         }
         mailbox
     }
@@ -111,7 +104,7 @@ impl<T> Mailbox<T> {
     /// A mailbox of classes that [rests](Self::resting).
     pub(crate) fn resting_classes(taker: Taker<T>, notice: Notice<T>) -> Self {
         let mut classes = Classed::new(taker, notice);
-        classes.rests();
+        classes.rest();
         Self::new(Source::Classes(Box::new(classes)))
     }
 
@@ -158,6 +151,15 @@ impl<T: Send + 'static> Mailbox<T> {
     #[inline]
     pub(super) fn next_mut(&mut self) -> Option<&mut T> {
         self.taken.last_mut()
+    }
+
+    /// Whether [`wait`](Self::wait) completes when there is nothing to take.
+    pub(super) fn rests(&self) -> bool {
+        match &self.source {
+            Source::Own { rests, .. } => *rests,
+            Source::Classes(classes) => classes.rests,
+            _ => false,
+        }
     }
 
     /// Whether a message is there to be [taken](Self::take).
@@ -231,38 +233,36 @@ impl<T: Send + 'static> Mailbox<T> {
                 Source::Own {
                     receiver,
                     batch,
-                    resting,
+                    rests,
+                    was_idle,
                 } => {
-                    // Whoever wakes an idle module has most often sent one message.
-                    // Taking it alone is cheaper than finding out that it is alone.
-                    let mut limit = if *resting == Resting::Asleep {
-                        *resting = Resting::Awake;
-                        1
-                    } else {
-                        *batch
-                    };
-                    let may_rest = *resting == Resting::Awake && !self.closed;
+                    let may_rest = *rests && !self.closed;
                     let count = poll_fn(|cx| {
                         if self.taken.capacity() == 0 && !receiver.is_empty() {
                             // Room for one: a module that is most often idle, or called
                             // directly, need not pay for a batch.
                             self.taken.reserve_exact(1);
                         }
+                        // Whoever wakes an idle module has most often sent one message.
+                        // Taking it alone is cheaper than finding out that it is alone.
+                        let limit = if *was_idle { 1 } else { *batch };
                         match receiver.poll_recv_many(cx, &mut self.taken, limit) {
                             // Also pending, with messages waiting, is a task whose
                             // budget is spent; it is woken again at once.
                             Poll::Pending if interrupted() && receiver.is_empty() => {
                                 Poll::Ready(Err(Waited::Interrupted))
                             }
-                            Poll::Pending if may_rest => {
-                                *resting = Resting::Asleep;
-                                Poll::Ready(Err(Waited::Idle))
-                            }
                             Poll::Pending => {
-                                limit = 1;
+                                *was_idle = true;
+                                if may_rest {
+                                    return Poll::Ready(Err(Waited::Idle));
+                                }
                                 Poll::Pending
                             }
-                            Poll::Ready(count) => Poll::Ready(Ok(count)),
+                            Poll::Ready(count) => {
+                                *was_idle = false;
+                                Poll::Ready(Ok(count))
+                            }
                         }
                     })
                     .await;

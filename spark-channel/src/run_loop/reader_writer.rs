@@ -33,6 +33,15 @@ use crate::{
 /// Requests that look run side by side, all other messages alone.
 struct SideBySide {
     desks: Desks,
+    readers: Arc<Readers>,
+}
+
+/// A read that its caller begins with a handler that is lent; if that is not done at once, others
+/// can have the handler too.
+struct Sharing<'a, H, F> {
+    reading: Pin<&'a mut F>,
+    lent: &'a Lent<ReaderWriter<H>>,
+    is_shared: bool,
 }
 
 pin_project! {
@@ -65,30 +74,15 @@ where
         manner,
         |mut lent: Lent<ReaderWriter<H>>, message, access| async move {
             let answer = match access {
-                Access::Read => read(&lent, message).await,
+                Access::Read => {
+                    let reading = pin!(lent.peek().0.handle_read(message));
+                    Sharing::new(reading, &lent).await
+                }
                 Access::Write => lent.handler().alone().handle_write(message).await,
             };
             (lent.give_back(), answer)
         },
     )
-}
-
-/// Reads with a handler that is lent; if that is not done at once, so that others can too.
-async fn read<H: ReaderWriterHandler>(
-    lent: &Lent<ReaderWriter<H>>,
-    message: H::Message,
-) -> Result<H::Response, H::Error> {
-    let mut reading = pin!(lent.peek().0.handle_read(message));
-    let mut is_shared = false;
-    poll_fn(|cx| {
-        let polled = reading.as_mut().poll(cx);
-        if polled.is_pending() && !is_shared {
-            is_shared = true;
-            lent.share(ReaderWriter::again);
-        }
-        polled
-    })
-    .await
 }
 
 // === impl SideBySide ===
@@ -99,9 +93,12 @@ impl SideBySide {
         H: ReaderWriterHandler,
     {
         let control = &worker.control;
-        let at_once = control.readers.as_deref().map_or(1, Readers::at_once);
+        let Some(readers) = control.readers.clone() else {
+            unreachable!("the control of a reader-writer module");
+        };
         Self {
-            desks: Desks::new(Arc::clone(control), at_once),
+            desks: Desks::new(Arc::clone(control), readers.at_once()),
+            readers,
         }
     }
 
@@ -128,9 +125,7 @@ impl SideBySide {
             slot,
             ..
         } = worker;
-        let Some(readers) = &control.readers else {
-            return Then::HandleAlone;
-        };
+        let readers = &*self.readers;
         let handler = &*at_home(handler).0;
         let then = {
             let mut reading = Reading {
@@ -183,7 +178,10 @@ where
         F: Future<Output = Ending<ReaderWriter<H>>> + Send,
     {
         call.resume_panic();
-        if call.runs_on() && !call.is_shared(worker) {
+        if !call.runs_on() {
+            // A direct call that has ended leaves its phase behind: nobody waits for an idle module.
+            self.readers.enter(Phase::Alone);
+        } else if !call.is_shared(worker) {
             call.finish(worker).await;
         }
         if !worker.started {
@@ -230,19 +228,43 @@ where
     }
 
     #[inline]
-    fn begins(&mut self, worker: &Worker<ReaderWriter<H>, C>, message: &H::Message) -> Access {
+    fn begins(&mut self, message: &H::Message) -> Access {
         let access = H::access(message);
-        if let (Access::Read, Some(readers)) = (access, &worker.control.readers) {
-            readers.enter(Phase::Reading);
-        }
+        self.readers.enter(match access {
+            Access::Read => Phase::Reading,
+            Access::Write => Phase::Alone,
+        });
         access
     }
+}
+
+// === impl Sharing ===
+
+impl<'a, H, F> Sharing<'a, H, F> {
+    const fn new(reading: Pin<&'a mut F>, lent: &'a Lent<ReaderWriter<H>>) -> Self {
+        Self {
+            reading,
+            lent,
+            is_shared: false,
+        }
+    }
+}
+
+impl<H, F> Future for Sharing<'_, H, F>
+where
+    H: ReaderWriterHandler,
+    F: Future<Output = Answer<ReaderWriter<H>>>,
+{
+    type Output = F::Output;
 
     #[inline]
-    fn has_ended(&mut self, worker: &Worker<ReaderWriter<H>, C>) {
-        if let Some(readers) = &worker.control.readers {
-            readers.enter(Phase::Alone);
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let polled = self.reading.as_mut().poll(cx);
+        if polled.is_pending() && !self.is_shared {
+            self.is_shared = true;
+            self.lent.share(ReaderWriter::again);
         }
+        polled
     }
 }
 

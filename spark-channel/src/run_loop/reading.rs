@@ -72,7 +72,7 @@ pub(super) enum Then {
     HandleAlone,
     /// Replace the handler: a read panicked.
     Restart,
-    /// Nothing can start.
+    /// Nothing can start, or there is a stop to be seen to.
     LookAgain,
 }
 
@@ -122,7 +122,7 @@ where
         if self.running > 0 {
             return Poll::Pending;
         }
-        Poll::Ready(then)
+        then
     }
 
     #[inline]
@@ -144,39 +144,46 @@ where
     }
 
     /// Starts reads until the next message has to wait; says what to do about it if no
-    /// read runs.
+    /// read runs. Pending if there is no message, and the task is woken by one.
     #[inline]
-    fn start_what_can(&mut self, cx: &mut Context<'_>) -> Then {
+    fn start_what_can(&mut self, cx: &mut Context<'_>) -> Poll<Then> {
         loop {
             if self.restart_due {
                 self.wait_for_reads(cx);
-                return Then::Restart;
+                return Poll::Ready(Then::Restart);
             }
             if self.control.is_past_draining() {
                 self.wait_for_reads(cx);
-                return Then::LookAgain;
+                return Poll::Ready(Then::LookAgain);
             }
             let has_room = self.running < self.readers.at_once();
             let Some(next) = self.mailbox.next_mut() else {
                 if !has_room {
                     self.wait_for_one();
-                    return Then::LookAgain;
+                    return Poll::Ready(Then::LookAgain);
                 }
                 self.readers.enter(Phase::Reading);
-                if self.running == 0 {
-                    return Then::LookAgain;
+                let is_idle = self.running == 0;
+                if is_idle {
+                    if self.mailbox.rests() {
+                        return Poll::Ready(Then::LookAgain);
+                    }
+                    self.leave_desks();
                 }
-                // A stop, which would interrupt it, wakes this task.
-                match pin!(self.mailbox.wait(self.slot, || false)).poll(cx) {
+                let control = &**self.control;
+                // While reads run, a stop wakes this task; that is enough.
+                let told_to_stop = || is_idle && control.is_stopping();
+                match pin!(self.mailbox.wait(self.slot, told_to_stop)).poll(cx) {
                     Poll::Ready(Waited::Received) => continue,
-                    Poll::Ready(_) | Poll::Pending => return Then::LookAgain,
+                    Poll::Ready(_) => return Poll::Ready(Then::LookAgain),
+                    Poll::Pending => return Poll::Pending,
                 }
             };
             let SparkGenericModuleMessage::Request(request) = next else {
                 if self.wait_for_reads(cx) {
                     continue;
                 }
-                return Then::HandleAlone;
+                return Poll::Ready(Then::HandleAlone);
             };
             if let Some(reason) = refusal(request) {
                 let (request, _) = self.take_request();
@@ -203,15 +210,15 @@ where
                 }
                 Access::Read => {
                     if !self.wait_for_one() {
-                        return Then::LookAgain;
+                        return Poll::Ready(Then::LookAgain);
                     }
                 }
-                Access::Write if self.running == 0 => return Then::HandleAlone,
+                Access::Write if self.running == 0 => return Poll::Ready(Then::HandleAlone),
                 // Nothing behind it may start, so it must not be waited for in vain.
                 Access::Write if request.sender.poll_closed(cx).is_ready() => self.pass_over(),
                 Access::Write => {
                     if !self.wait_for_reads(cx) {
-                        return Then::HandleAlone;
+                        return Poll::Ready(Then::HandleAlone);
                     }
                 }
             }
@@ -329,25 +336,30 @@ where
     /// Frees the desk of a read that has ended, and answers for it if it panicked.
     #[inline]
     fn settle(&mut self, desk: usize, polled: Result<Poll<()>, Box<dyn Any + Send>>) {
-        if let Ok(Poll::Pending) = polled {
-            return;
-        }
-        if let Err(panic) = polled {
-            let mut place = place(&mut self.first, &mut self.others, desk);
-            // What the future holds may panic again; the first panic is the one to report.
-            quietly(|| place.as_mut().drop_future());
-            let duty = place.end().map_or(Duty::None, Duty::Request);
-            self.desks.desk(desk).slot.finish();
-            if let Some(stopwatch) = self.stopwatch {
-                stopwatch.end(desk);
-            }
-            self.panicked(duty, panic);
+        match polled {
+            Ok(Poll::Pending) => return,
+            Ok(Poll::Ready(())) => {}
+            Err(panic) => self.read_panicked(desk, panic),
         }
         self.control.waits.forget_of(&self.desks.desk(desk).slot);
         self.running -= 1;
         if desk > 0 {
             self.vacant.push(desk);
         }
+    }
+
+    /// Ends a read that panicked, and answers for it.
+    #[cold]
+    fn read_panicked(&mut self, desk: usize, panic: Box<dyn Any + Send>) {
+        let mut place = place(&mut self.first, &mut self.others, desk);
+        // What the future holds may panic again; the first panic is the one to report.
+        quietly(|| place.as_mut().drop_future());
+        let duty = place.end().map_or(Duty::None, Duty::Request);
+        self.desks.desk(desk).slot.finish();
+        if let Some(stopwatch) = self.stopwatch {
+            stopwatch.end(desk);
+        }
+        self.panicked(duty, panic);
     }
 
     /// Answers a request that could not be told what it is.
@@ -430,6 +442,15 @@ where
         match self.stopwatch {
             None => Ok(None),
             Some(stopwatch) => catch_unwind(AssertUnwindSafe(|| Some(stopwatch.name(message)))),
+        }
+    }
+
+    /// Gives back what only reads side by side need.
+    #[inline]
+    fn leave_desks(&mut self) {
+        if !self.others.is_empty() {
+            self.others = Vec::new();
+            self.vacant = Vec::new();
         }
     }
 

@@ -87,12 +87,7 @@ pub(super) trait Manner<H: NativeHandler, C>: Send + 'static {
 
     /// The handler is about to be polled with the message of a direct call. The user's code may be
     /// asked about it, and panic.
-    fn begins(&mut self, worker: &Worker<H, C>, message: &H::Message) -> Self::Told;
-
-    /// The handler of a direct call has ended at its caller's.
-    fn has_ended(&mut self, worker: &Worker<H, C>) {
-        let _ = worker;
-    }
+    fn begins(&mut self, message: &H::Message) -> Self::Told;
 }
 
 /// One message at a time.
@@ -254,7 +249,7 @@ where
     }
 
     #[inline]
-    fn begins(&mut self, _: &Worker<H, C>, _: &H::Message) {}
+    fn begins(&mut self, _: &H::Message) {}
 }
 
 // === impl Seat ===
@@ -327,9 +322,7 @@ where
             crew.call.escort = None;
         }
         if let Some(answer) = &answer {
-            let Crew { worker, manner, .. } = &mut *crew;
-            worker.settle_done(answer);
-            manner.has_ended(worker);
+            crew.worker.settle_done(answer);
         }
         if asked.edge.is_some() {
             asked.edge = None;
@@ -428,7 +421,7 @@ where
         };
         // If it panics, the message stays where it is: a second panic, of its drop, while this one
         // unwinds would end the process.
-        let told = manner.begins(worker, asked);
+        let told = manner.begins(asked);
         let Some(message) = message.take() else {
             unreachable!("it is there still");
         };
@@ -454,7 +447,6 @@ where
             Err(panic) => {
                 asked.edge = None;
                 quietly(|| asked.message = None);
-                self.manner.has_ended(&self.worker);
                 self.call.panic = Some(panic);
                 self.runs_on(None)
             }
