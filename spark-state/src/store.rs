@@ -17,10 +17,8 @@ use dashmap::{DashMap, Entry as Place};
 
 mod eviction;
 mod removing;
-mod sweeps;
 mod updating;
 
-use self::sweeps::Sweeps;
 use crate::{
     Change, Expiry, StateError, StateType, StateValue, Version, Versioned,
     clock::{Clock, Moment},
@@ -40,7 +38,6 @@ pub(crate) struct Store {
     pub(crate) default_expiry: Expiry,
     pub(crate) clock: Clock,
     next_due: NextDue,
-    sweeps: Sweeps,
     /// At least the last version of every key that was removed.
     floor: AtomicU64,
     pub(crate) counts: Counts,
@@ -90,7 +87,6 @@ impl Store {
             default_expiry,
             clock: Clock::start(),
             next_due: NextDue::never(),
-            sweeps: Sweeps::default(),
             floor: AtomicU64::new(0),
             counts: Counts::default(),
             flights: Flights::default(),
@@ -423,12 +419,12 @@ impl Store {
     /// How many entries are live.
     pub(crate) fn len(&self) -> usize {
         reentry::assert_outside();
-        if !self.may_have_expired(&mut self.clock.lazy()) {
-            return self.map.len();
-        }
-        let mut len = 0;
-        self.for_each(|_, _| len += 1);
-        len
+        let held = self.unless_expired(&mut self.clock.lazy(), || self.map.len());
+        held.unwrap_or_else(|| {
+            let mut len = 0;
+            self.for_each(|_, _| len += 1);
+            len
+        })
     }
 
     /// How many entries there are, expired ones included.

@@ -56,16 +56,13 @@ impl Store {
     /// it, waits until that one is done.
     pub(crate) fn sweep(&self) -> usize {
         let mut now = self.clock.lazy();
-        if !self.may_have_expired(&mut now) {
+        if self.unless_expired(&mut now, || ()).is_some() {
             return 0;
         }
         let mut wakes = Wakes::default();
         let mut removed = Vec::new();
-        {
-            let _alone = self.sweeps.begin();
-            if self.next_due.get() <= now.get().to_raw() {
-                self.sweep_alone(&mut now, &mut removed, &mut wakes);
-            }
+        if let Some(_sweep) = self.next_due.sweep(now.get().to_raw()) {
+            self.sweep_alone(&mut now, &mut removed, &mut wakes);
         }
         wakes.wake();
         let swept = removed.len();
@@ -78,7 +75,6 @@ impl Store {
     }
 
     fn sweep_alone(&self, now: &mut LazyNow, removed: &mut Vec<Entry>, wakes: &mut Wakes) {
-        self.next_due.raise();
         let mut expired = Vec::new();
         for place in &self.map {
             if place.value().is_over(now) {
@@ -100,11 +96,13 @@ impl Store {
         }
     }
 
-    /// Whether there may be values that have expired and were not removed yet.
-    pub(super) fn may_have_expired(&self, now: &mut LazyNow) -> bool {
-        let due = self.next_due.get();
-        // While somebody sweeps, the mark says nothing of what is yet to be removed.
-        due != u64::MAX && due <= now.get().to_raw() || self.sweeps.is_under_way()
+    /// Returns what `look` sees, if there is no value among it that has expired. `look` locks shards.
+    pub(super) fn unless_expired<R>(
+        &self,
+        now: &mut LazyNow,
+        look: impl FnOnce() -> R,
+    ) -> Option<R> {
+        self.next_due.unless_due(|| now.get().to_raw(), look)
     }
 
     /// Whether an entry has expired, and is about to be removed; its shard is locked.
