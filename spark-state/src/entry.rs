@@ -1,13 +1,17 @@
 //! A value and what the store keeps beside it.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use crate::{
     Expiry, StateValue, Version,
     clock::{LazyNow, Moment},
+    room::Charge,
 };
 
 /// What a key leads to. With its key 64 bytes, which is a line of the processor's cache: what only
@@ -18,7 +22,7 @@ pub(crate) struct Entry {
     /// Of a value that expires.
     pub(crate) lifetime: Option<Box<Lifetime>>,
     /// In a store with bounds.
-    pub(crate) charge: Option<Box<Charge>>,
+    pub(crate) charge: Option<Arc<Charge>>,
 }
 
 /// When a value expires.
@@ -27,15 +31,6 @@ pub(crate) struct Lifetime {
     idle: Option<Duration>,
     /// Only of a value with an idle time.
     used_at: AtomicU64,
-}
-
-/// What an entry takes of its store's bounds, and how recently it was used.
-pub(crate) struct Charge {
-    pub(crate) bytes: usize,
-    /// Where the ledger has its key, if the store evicts.
-    pub(crate) slot: usize,
-    /// When it was used, in writes to the store: later is larger.
-    pub(crate) used: AtomicU64,
 }
 
 // === impl Entry ===
@@ -108,4 +103,4 @@ impl Lifetime {
 }
 
 #[cfg(target_pointer_width = "64")]
-const _: () = assert!(size_of::<(std::sync::Arc<str>, Entry)>() == 64);
+const _: () = assert!(size_of::<(Arc<str>, Entry)>() == 64);

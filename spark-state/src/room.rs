@@ -7,11 +7,11 @@ use std::{
     num::NonZeroUsize,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
-use crate::{Bound, StateError, StateValue, entry::Charge};
+use crate::{Bound, StateError, StateValue};
 
 /// What a store does at its bounds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -43,11 +43,27 @@ pub(crate) struct Amount {
     pub(crate) bytes: usize,
 }
 
+/// What an entry takes of its store's bounds, and how recently it was used.
+pub(crate) struct Charge {
+    /// Changed while the entry's shard is locked.
+    bytes: AtomicUsize,
+    /// Where the ledger has it, if the store evicts. Read and changed by the ledger alone.
+    seat: AtomicUsize,
+    /// When the entry was used, in keys added to the store: later is larger.
+    used: AtomicU64,
+}
+
+/// An entry that may be evicted.
+#[derive(Clone)]
+pub(crate) struct Seat {
+    pub(crate) key: Arc<str>,
+    pub(crate) charge: Arc<Charge>,
+}
+
 struct Ledger {
     taken: Amount,
-    /// The keys of all entries, if the store evicts, to be drawn from.
-    slots: Vec<Option<Arc<str>>>,
-    vacant: Vec<usize>,
+    /// All entries, if the store evicts, to be drawn from.
+    seats: Vec<Seat>,
     /// `SplitMix64`.
     random: u64,
 }
@@ -75,8 +91,7 @@ impl Room {
             ticks: AtomicU64::new(0),
             ledger: Mutex::new(Ledger {
                 taken: Amount::default(),
-                slots: Vec::new(),
-                vacant: Vec::new(),
+                seats: Vec::new(),
                 random: 0,
             }),
         }
@@ -118,10 +133,10 @@ impl Room {
     }
 
     /// As [`recharge`](Reservation::recharge), whatever the bounds say. Returns whether they are exceeded.
-    pub(crate) fn force(&self, charge: &mut Charge, bytes: usize) -> bool {
+    pub(crate) fn force(&self, charge: &Charge, bytes: usize) -> bool {
         let mut ledger = self.lock();
-        ledger.taken.bytes = ledger.taken.bytes - charge.bytes + bytes;
-        charge.bytes = bytes;
+        ledger.taken.bytes = ledger.taken.bytes - charge.bytes() + bytes;
+        charge.bytes.store(bytes, Ordering::Relaxed);
         let exceeded = ledger.taken.bytes > self.bounds.bytes;
         drop(ledger);
         self.touch(charge);
@@ -132,9 +147,9 @@ impl Room {
     pub(crate) fn release(&self, charge: &Charge) {
         let mut ledger = self.lock();
         ledger.taken.entries -= 1;
-        ledger.taken.bytes -= charge.bytes;
+        ledger.taken.bytes -= charge.bytes();
         if self.at_bound == AtBound::EvictLeastRecentlyUsed {
-            ledger.leave(charge.slot);
+            ledger.leave(charge);
         }
     }
 
@@ -155,8 +170,8 @@ impl Room {
         self.lock().taken.bytes > self.bounds.bytes
     }
 
-    /// Keys to choose from: all, if they are few.
-    pub(crate) fn candidates(&self) -> Vec<Arc<str>> {
+    /// Entries to choose from: all, if they are few.
+    pub(crate) fn candidates(&self) -> Vec<Seat> {
         self.lock().draw()
     }
 
@@ -171,6 +186,19 @@ impl Room {
 pub(crate) struct Shortage {
     pub(crate) bound: Bound,
     missing: Amount,
+}
+
+// === impl Charge ===
+
+impl Charge {
+    fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// When the entry was used, to be compared with others of the same store.
+    pub(crate) fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
 }
 
 // === impl Ledger ===
@@ -199,32 +227,34 @@ impl Ledger {
         Ok(())
     }
 
-    fn seat(&mut self, key: Arc<str>) -> usize {
-        if let Some(slot) = self.vacant.pop() {
-            self.slots[slot] = Some(key);
-            return slot;
-        }
-        self.slots.push(Some(key));
-        self.slots.len() - 1
+    fn seat(&mut self, key: Arc<str>, charge: Arc<Charge>) {
+        charge.seat.store(self.seats.len(), Ordering::Relaxed);
+        self.seats.push(Seat { key, charge });
     }
 
-    fn leave(&mut self, slot: usize) {
-        self.slots[slot] = None;
-        self.vacant.push(slot);
+    fn leave(&mut self, charge: &Charge) {
+        let seat = charge.seat.load(Ordering::Relaxed);
+        self.seats.swap_remove(seat);
+        if let Some(moved) = self.seats.get(seat) {
+            moved.charge.seat.store(seat, Ordering::Relaxed);
+        }
+        // Now and then, so that of the steps of many removals each costs next to nothing.
+        let capacity = self.seats.capacity();
+        if capacity > SEATS_KEPT && self.seats.len() < capacity / 4 {
+            self.seats.shrink_to(capacity / 2);
+        }
     }
 
-    fn draw(&mut self) -> Vec<Arc<str>> {
-        if self.slots.len() - self.vacant.len() <= SAMPLE {
-            return self.slots.iter().flatten().cloned().collect();
+    fn draw(&mut self) -> Vec<Seat> {
+        if self.seats.len() <= SAMPLE {
+            return self.seats.clone();
         }
-        let mut drawn = Vec::with_capacity(SAMPLE);
-        // Many seats may be empty after many removals: look on from where the dice fall.
-        while drawn.len() < SAMPLE {
-            let start = self.below(self.slots.len());
-            let seats = self.slots[start..].iter().chain(&self.slots[..start]);
-            drawn.extend(seats.flatten().next().cloned());
-        }
-        drawn
+        (0..SAMPLE)
+            .map(|_| {
+                let drawn = self.below(self.seats.len());
+                self.seats[drawn].clone()
+            })
+            .collect()
     }
 
     #[expect(
@@ -267,33 +297,31 @@ impl Reservation<'_> {
     }
 
     /// A new entry takes what is reserved, and what is missing.
-    pub(crate) fn charge(&mut self, key: &Arc<str>, bytes: usize) -> Result<Box<Charge>, Shortage> {
+    pub(crate) fn charge(&mut self, key: &Arc<str>, bytes: usize) -> Result<Arc<Charge>, Shortage> {
         let room = self.room;
         let mut ledger = room.lock();
         ledger.exchange(self.held, Amount { entries: 1, bytes }, room.bounds)?;
         self.held = Amount::default();
-        let slot = match room.at_bound {
-            AtBound::Reject => 0,
-            AtBound::EvictLeastRecentlyUsed => ledger.seat(Arc::clone(key)),
-        };
-        drop(ledger);
-        let used = room.ticks.fetch_add(1, Ordering::Relaxed) + 1;
-        Ok(Box::new(Charge {
-            bytes,
-            slot,
-            used: AtomicU64::new(used),
-        }))
+        let charge = Arc::new(Charge {
+            bytes: AtomicUsize::new(bytes),
+            seat: AtomicUsize::new(0),
+            used: AtomicU64::new(room.ticks.fetch_add(1, Ordering::Relaxed) + 1),
+        });
+        if room.at_bound == AtBound::EvictLeastRecentlyUsed {
+            ledger.seat(Arc::clone(key), Arc::clone(&charge));
+        }
+        Ok(charge)
     }
 
     /// The value of an entry is replaced by one that takes `bytes`.
-    pub(crate) fn recharge(&mut self, charge: &mut Charge, bytes: usize) -> Result<(), Shortage> {
-        if bytes != charge.bytes || self.held != Amount::default() {
+    pub(crate) fn recharge(&mut self, charge: &Charge, bytes: usize) -> Result<(), Shortage> {
+        if bytes != charge.bytes() || self.held != Amount::default() {
             let mut before = self.held;
-            before.bytes += charge.bytes;
+            before.bytes += charge.bytes();
             let after = Amount { entries: 0, bytes };
             self.room.lock().exchange(before, after, self.room.bounds)?;
             self.held = Amount::default();
-            charge.bytes = bytes;
+            charge.bytes.store(bytes, Ordering::Relaxed);
         }
         self.room.touch(charge);
         Ok(())
@@ -309,6 +337,51 @@ impl Drop for Reservation<'_> {
 /// How many keys one is chosen of.
 const SAMPLE: usize = 16;
 
+/// So many places are kept for entries that may come.
+const SEATS_KEPT: usize = 256;
+
 /// What an entry takes beside its key and its payload, about: its place in the map, the two
 /// counts of the key, its charge, and the map's own reserve.
 const ENTRY_BYTES: usize = 160;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUND: NonZeroUsize = NonZeroUsize::new(100_000).expect("it is not zero");
+
+    fn charged(room: &Room, entries: std::ops::Range<usize>) -> Vec<Arc<Charge>> {
+        let charge = |n: usize| room.reserve_nothing().charge(&n.to_string().into(), 0);
+        let charges: Result<_, Shortage> = entries.map(charge).collect();
+        charges.expect("there is room")
+    }
+
+    #[test]
+    fn of_many_entries_that_go_no_memory_is_kept() {
+        let room = Room::new(Some(BOUND), None, AtBound::EvictLeastRecentlyUsed);
+        let charges = charged(&room, 0..10_000);
+        for (n, charge) in charges.iter().enumerate() {
+            if n % 1_000 != 7 {
+                room.release(charge);
+            }
+        }
+        let ledger = room.lock();
+        assert_eq!((ledger.taken.entries, ledger.seats.len()), (10, 10));
+        assert!(ledger.seats.capacity() <= SEATS_KEPT);
+    }
+
+    #[test]
+    fn every_entry_is_where_its_charge_says_whoever_has_gone() {
+        let room = Room::new(Some(BOUND), None, AtBound::EvictLeastRecentlyUsed);
+        let charges = charged(&room, 0..100);
+        for leaving in (0..100).step_by(3) {
+            room.release(&charges[leaving]);
+        }
+        charged(&room, 100..150);
+        let ledger = room.lock();
+        assert_eq!(ledger.seats.len(), 66 + 50);
+        for (seat, taken) in ledger.seats.iter().enumerate() {
+            assert_eq!(taken.charge.seat.load(Ordering::Relaxed), seat);
+        }
+    }
+}

@@ -348,7 +348,7 @@ impl Store {
     ) -> Result<Put, NotPut> {
         let over = entry.is_over(&mut self.clock.lazy());
         admits((!over).then_some(&*entry)).map_err(NotPut::Refused)?;
-        if let (Some(reserved), Some(charge)) = (reserved, &mut entry.charge) {
+        if let (Some(reserved), Some(charge)) = (reserved, &entry.charge) {
             reserved.recharge(charge, bytes).map_err(NotPut::NoRoom)?;
         }
         let change = if over {

@@ -1,13 +1,13 @@
 //! Making room.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
 use super::Store;
 use crate::{
     Change, StateError,
     containment::contain,
     listeners::Wakes,
-    room::{AtBound, Reservation, Room, Shortage},
+    room::{AtBound, Reservation, Room, Seat, Shortage},
 };
 
 // === impl Store ===
@@ -61,37 +61,30 @@ impl Store {
 
     /// Evicts the least recently used of some. Returns false if there is nobody but `name`.
     fn evict_one(&self, room: &Room, name: &str) -> bool {
-        let used = |key: &Arc<str>| {
-            let entry = self.map.get(&**key)?;
-            let charge = entry.charge.as_ref()?;
-            Some((charge.used.load(Ordering::Relaxed), charge.slot))
-        };
-        let oldest = room
-            .candidates()
-            .into_iter()
-            .filter(|key| **key != *name)
-            .map(|key| (used(&key), key))
+        let candidates = room.candidates().into_iter();
+        let oldest = candidates
+            .filter(|seat| *seat.key != *name)
+            .map(|seat| (seat.charge.used(), seat))
             .min_by_key(|(used, _)| *used);
-        let Some((seen, key)) = oldest else {
+        let Some((used, seat)) = oldest else {
             return false;
         };
-        // One that is gone, or was used meanwhile, is not evicted, but there is another try: who
-        // removed it or used it got on.
-        if seen.is_some() {
-            self.evict(&key, seen);
-        }
+        self.evict(&seat, used);
         true
     }
 
-    fn evict(&self, key: &str, seen: Option<(u64, usize)>) {
+    /// One that is gone, or was used meanwhile, is not evicted, but there is another try: who
+    /// removed it or used it got on.
+    fn evict(&self, seat: &Seat, used: u64) {
         let mut wakes = Wakes::default();
-        let evicted = self.map.remove_if(key, |key, entry| {
+        let evicted = self.map.remove_if(&*seat.key, |key, entry| {
             let charge = entry.charge.as_ref();
-            let now = charge.map(|charge| (charge.used.load(Ordering::Relaxed), charge.slot));
-            if now == seen {
+            let same = charge.is_some_and(|charge| Arc::ptr_eq(charge, &seat.charge));
+            let unused = same && seat.charge.used() == used;
+            if unused {
                 self.retire(key, entry, Change::Evicted, &mut wakes);
             }
-            now == seen
+            unused
         });
         wakes.wake();
         contain(|| drop(evicted));

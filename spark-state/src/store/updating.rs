@@ -127,7 +127,7 @@ impl Store {
         wakes: &mut Wakes,
     ) -> Result<Committed, Unchanged<E>> {
         let mut exceeded = false;
-        if let (Some(room), Some(charge)) = (&self.room, &mut entry.charge) {
+        if let (Some(room), Some(charge)) = (&self.room, &entry.charge) {
             let bytes = match room.bytes_of(key, &value) {
                 Ok(bytes) => bytes,
                 Err(error) => return Err(Unchanged::Refused(error, value)),
