@@ -241,7 +241,7 @@ impl SharedState {
     ///
     /// Nobody sees an expired value, swept or not; but it takes its place until somebody asks for
     /// it, or for room, or sweeps. Costs next to nothing when nothing has expired, and a look at
-    /// every entry when something has.
+    /// every entry when something has. If few are left, the memory of the others' places is given back.
     ///
     /// # Panics
     ///

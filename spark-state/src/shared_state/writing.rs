@@ -269,16 +269,20 @@ impl SharedState {
         Ok(removed.and_then(|value| T::read(&value)))
     }
 
-    /// Removes all values that are there, one after the other, and returns how many those were.
+    /// Removes all values that are there, one after the other, and returns how many those were. As a
+    /// [sweep](Self::sweep), it gives back most of their places' memory, if few values are left.
     ///
     /// # Panics
     ///
     /// Panics within the closure of an [`update`](Self::update).
     pub fn clear(&self) -> usize {
         let keys = self.keys();
-        keys.iter()
-            .filter(|key| self.remove(*key) == Ok(true))
-            .count()
+        let removed = keys.iter().filter(|key| self.remove(*key) == Ok(true));
+        let cleared = removed.count();
+        if cleared != 0 {
+            self.store.give_back_memory();
+        }
+        cleared
     }
 
     /// Returns the version, if it was inserted.

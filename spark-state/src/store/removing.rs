@@ -71,7 +71,18 @@ impl Store {
         for entry in removed {
             contain(|| drop(entry));
         }
+        if swept != 0 {
+            self.give_back_memory();
+        }
         swept
+    }
+
+    /// Gives back what many entries have left behind, if that is most of the map. No lock is held.
+    pub(crate) fn give_back_memory(&self) {
+        let capacity = self.map.capacity();
+        if capacity > CAPACITY_KEPT && self.map.len() < capacity / 8 {
+            self.map.shrink_to_fit();
+        }
     }
 
     fn sweep_alone(&self, now: &mut LazyNow, removed: &mut Vec<Entry>, wakes: &mut Wakes) {
@@ -133,5 +144,47 @@ impl Store {
             _ => 0,
         };
         self.listeners.publish(key, change, entry.version, wakes);
+    }
+}
+
+/// So many places are kept for entries that may come.
+const CAPACITY_KEPT: usize = 4_096;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::{Expiry, SharedState};
+
+    fn check_memory(go: impl FnOnce(&SharedState)) {
+        let state = SharedState::new();
+        let soon = Expiry::ttl(Duration::from_nanos(1));
+        for n in 0..20_000 {
+            let inserted = state.insert_with(n.to_string(), true, soon);
+            inserted.expect("there is room");
+        }
+        for n in 0..10 {
+            let inserted = state.insert(n.to_string(), true);
+            inserted.expect("there is room");
+        }
+        assert!(state.store.map.capacity() >= 20_000);
+        go(&state);
+        assert!(state.store.map.capacity() < 1_000);
+    }
+
+    #[test]
+    fn of_many_values_that_are_swept_no_memory_is_kept() {
+        check_memory(|state| assert_eq!(state.sweep(), 19_990));
+    }
+
+    #[test]
+    fn of_many_values_that_are_cleared_no_memory_is_kept() {
+        check_memory(|state| {
+            for n in 0..20_000 {
+                let inserted = state.insert(n.to_string(), true);
+                inserted.expect("there is room");
+            }
+            assert_eq!(state.clear(), 20_000);
+        });
     }
 }
