@@ -14,13 +14,13 @@ pub enum StateError {
     /// Nothing is there under this key, or it has expired.
     #[error("no value for {key:?}")]
     Missing {
-        /// The key that was asked for, with its scope.
+        /// The key that was asked for, with its scope; from a module, as it was asked for.
         key: Box<str>,
     },
     /// What is there is of another type.
     #[error("{key:?} is of type {found}, not {expected}")]
     WrongType {
-        /// The key that was asked for, with its scope.
+        /// The key that was asked for, with its scope; from a module, as it was asked for.
         key: Box<str>,
         /// What was asked for.
         expected: &'static str,
@@ -60,7 +60,7 @@ pub enum StateError {
     /// What was called is not a function.
     #[error("{key:?} is of type {found}, not a function")]
     NotAFunction {
-        /// The key that was called, with its scope.
+        /// The key that was called, as above.
         key: Box<str>,
         /// What is there.
         found: &'static str,
@@ -104,6 +104,18 @@ impl StateError {
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
         matches!(self, Self::Full { .. })
+    }
+
+    /// Says the key as that scope has it.
+    #[cfg(feature = "module")]
+    pub(crate) fn within(mut self, scope: &crate::SharedState) -> Self {
+        if let Self::Missing { key } | Self::WrongType { key, .. } | Self::NotAFunction { key, .. } =
+            &mut self
+            && let Some(within) = scope.within(key)
+        {
+            *key = within.into();
+        }
+        self
     }
 
     #[cold]

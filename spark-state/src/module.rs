@@ -1,5 +1,7 @@
 //! The store as a module: what it is asked, and what it answers.
 
+use std::collections::BTreeSet;
+
 use spark_channel::{Access, ReaderWriterHandler, SparkChannelError};
 
 mod message;
@@ -59,16 +61,31 @@ pub enum StateModuleError {
     Call(#[from] SparkChannelError),
 }
 
+/// The first keys of all that it is offered.
+struct Page {
+    keys: BTreeSet<String>,
+    keys_max: usize,
+    bytes: usize,
+    /// The first key that is not in it any more. None behind it may be.
+    end: Option<String>,
+}
+
 // === impl StateModule ===
 
 impl StateModule {
-    /// Makes a module of a store, or of a scope: its keys are that scope's.
+    /// Makes a module of a store, or of a scope: its keys are that scope's, in errors, too, which so
+    /// name what the caller has sent.
     #[must_use]
     pub fn new(state: SharedState) -> Self {
         Self { state }
     }
 
-    async fn answer(&self, request: StateRequest) -> Result<StateReply, StateError> {
+    async fn answer(&self, request: StateRequest) -> Result<StateReply, StateModuleError> {
+        let answer = self.ask(request).await;
+        Ok(answer.map_err(|error| error.within(&self.state))?)
+    }
+
+    async fn ask(&self, request: StateRequest) -> Result<StateReply, StateError> {
         let state = &self.state;
         Ok(match request {
             StateRequest::Get(get) => StateReply::Value(state.get_versioned(&get.key)?),
@@ -127,29 +144,19 @@ impl StateModule {
 
     /// The keys of a page, in order, whatever their number: no more than a page is held.
     fn keys(&self, asked: &Keys) -> KeyPage {
-        let limit = asked.limit.clamp(1, KEYS_MAX);
-        let mut keys = std::collections::BTreeSet::new();
-        let mut more = false;
+        let mut page = Page::of(asked.limit.clamp(1, KEYS_MAX));
         self.state.store.for_each(|name, _| {
-            let key = self.state.within(name);
-            let Some(key) = key.filter(|key| {
-                key.starts_with(&asked.prefix) && asked.after.as_deref().is_none_or(|a| *key > a)
-            }) else {
+            let Some(key) = self.state.within(name) else {
                 return;
             };
-            if keys.len() == limit && keys.last().is_some_and(|last: &String| **last < *key) {
-                more = true;
-                return;
-            }
-            keys.insert(key.to_owned());
-            if keys.len() > limit {
-                keys.pop_last();
-                more = true;
+            let behind = asked.after.as_deref().is_none_or(|after| key > after);
+            if behind && key.starts_with(&asked.prefix) {
+                page.offer(key);
             }
         });
         KeyPage {
-            keys: keys.into_iter().collect(),
-            more,
+            more: page.end.is_some(),
+            keys: page.keys.into_iter().collect(),
         }
     }
 }
@@ -165,19 +172,52 @@ impl ReaderWriterHandler for StateModule {
     }
 
     async fn handle_read(&self, request: StateRequest) -> Result<StateReply, StateModuleError> {
-        Ok(self.answer(request).await?)
+        self.answer(request).await
     }
 
     async fn handle_write(
         &mut self,
         request: StateRequest,
     ) -> Result<StateReply, StateModuleError> {
-        Ok(self.answer(request).await?)
+        self.answer(request).await
     }
 
     async fn handle_command(&mut self, request: StateRequest) -> Result<(), StateModuleError> {
         self.answer(request).await?;
         Ok(())
+    }
+}
+
+// === impl Page ===
+
+impl Page {
+    fn of(keys_max: usize) -> Self {
+        Self {
+            keys: BTreeSet::new(),
+            keys_max,
+            bytes: 0,
+            end: None,
+        }
+    }
+
+    fn offer(&mut self, key: &str) {
+        if self.end.as_deref().is_some_and(|end| key >= end) {
+            return;
+        }
+        self.bytes += key.len();
+        self.keys.insert(key.to_owned());
+        while self.is_beyond_its_bounds() {
+            self.end = self.keys.pop_last();
+            self.bytes -= self.end.as_ref().map_or(0, String::len);
+        }
+    }
+
+    fn is_beyond_its_bounds(&self) -> bool {
+        match self.keys.len() {
+            // Without its first key, nobody would ever get behind it.
+            0 | 1 => false,
+            keys => keys > self.keys_max || self.bytes > KEY_BYTES_MAX,
+        }
     }
 }
 
@@ -204,3 +244,6 @@ fn merge(target: &mut serde_json::Value, patch: serde_json::Value) {
 
 /// A page is one answer, which somebody has to hold.
 const KEYS_MAX: usize = 10_000;
+
+/// As above: keys may be long.
+const KEY_BYTES_MAX: usize = 1 << 20;

@@ -129,6 +129,39 @@ async fn a_command_does_its_work_and_a_serial_module_will_do() {
 }
 
 #[tokio::test]
+async fn an_error_names_the_key_as_the_request_did() {
+    let state = SharedState::new();
+    let scope = state.scope("inner").scope("part");
+    let module = reader_writer(StateModule::new(scope.clone())).spawn();
+    scope.insert("text", "x").expect("there is room");
+    for (request, error) in [
+        (
+            json!({"do": "get", "key": "inner/k"}),
+            r#"no value for "inner/k""#,
+        ),
+        (
+            json!({"do": "call", "key": "nobody"}),
+            r#"no value for "nobody""#,
+        ),
+        (
+            json!({"do": "call", "key": "text"}),
+            r#""text" is of type string, not a function"#,
+        ),
+        (
+            json!({"do": "increment", "key": "text", "by": 1}),
+            r#""text" is of type string, not long"#,
+        ),
+        (
+            json!({"do": "merge", "key": "text", "patch": {}}),
+            r#""text" is of type string, not json"#,
+        ),
+    ] {
+        let refused = over_the_wire(&module, request).await.expect_err(error);
+        assert_eq!(refused.to_string(), error);
+    }
+}
+
+#[tokio::test]
 async fn a_panic_in_a_change_is_one_callers_error() {
     let (state, module) = started();
     state.insert("n", 1_i64).expect("there is room");
@@ -145,10 +178,25 @@ async fn a_panic_in_a_change_is_one_callers_error() {
     );
 }
 
+/// All keys under a prefix, page by page.
+async fn pages(module: &Handle, prefix: &str, limit: usize) -> Vec<Vec<String>> {
+    let mut pages: Vec<Vec<String>> = Vec::new();
+    loop {
+        let mut keys = Keys::under(prefix).limit(limit);
+        if let Some(last) = pages.last().and_then(|page| page.last()) {
+            keys = keys.after(last);
+        }
+        let page = module.dispatcher().call(keys).await.expect("it is there");
+        pages.push(page.keys);
+        if !page.more {
+            return pages;
+        }
+    }
+}
+
 #[tokio::test]
 async fn pages_of_keys_are_in_order_and_none_is_missing() {
     let (state, module) = started();
-    let to = module.dispatcher();
     for n in 0..250 {
         state
             .insert(format!("k/{n:03}"), true)
@@ -157,25 +205,41 @@ async fn pages_of_keys_are_in_order_and_none_is_missing() {
             .insert(format!("other/{n}"), true)
             .expect("there is room");
     }
-    let mut keys = Vec::new();
-    let mut next = Keys::under("k/").limit(100);
-    loop {
-        let page = to.call(next).await.expect("the store is there");
-        keys.extend(page.keys);
-        if !page.more {
-            break;
-        }
-        next = Keys::under("k/")
-            .limit(100)
-            .after(keys.last().expect("there are more").clone());
-    }
     let expected: Vec<_> = (0..250).map(|n| format!("k/{n:03}")).collect();
-    assert_eq!(keys, expected);
-    let exact = to
-        .call(Keys::under("k/").limit(250))
-        .await
-        .expect("the store is there");
-    assert!(!exact.more);
+    for (limit, lengths) in [
+        (100, vec![100, 100, 50]),
+        (125, vec![125, 125]),
+        (250, vec![250]),
+        (usize::MAX, vec![250]),
+        (0, vec![1; 250]),
+    ] {
+        let pages = pages(&module, "k/", limit).await;
+        assert_eq!(pages.concat(), expected, "{limit}");
+        let found: Vec<_> = pages.iter().map(Vec::len).collect();
+        assert_eq!(found, lengths, "{limit}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_long_keys_is_bounded_in_bytes() {
+    const MEBIBYTE: usize = 1 << 20;
+    let (state, module) = started();
+    // Of all lengths, so that a short one would fit where a long one before it did not.
+    let lengths = [
+        300_000, 1, 700_000, 2_000_000, 5, MEBIBYTE, 400_000, 20, 400_000, 300_000, 7,
+    ];
+    let mut expected = Vec::new();
+    for (n, length) in lengths.into_iter().enumerate() {
+        let key = format!("{n:02}{}", "x".repeat(length - 1));
+        state.insert(&key, true).expect("there is room");
+        expected.push(key);
+    }
+    let pages = pages(&module, "", 1_000).await;
+    assert_eq!(pages.concat(), expected);
+    for page in pages {
+        let bytes: usize = page.iter().map(String::len).sum();
+        assert!(bytes <= MEBIBYTE || page.len() == 1, "{bytes} bytes");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -176,6 +176,29 @@ fn what_is_wrong_is_answered_from_the_table_and_ends_nothing() {
 }
 
 #[test]
+fn an_error_names_the_key_as_the_client_did() {
+    let server = Server::start(&[]);
+    server.increment();
+    for (request, message) in [
+        (
+            json!({"do": "get", "key": "nobody"}),
+            r#"no value for "nobody""#,
+        ),
+        (
+            json!({"do": "append", "key": "hits", "text": "x"}),
+            r#""hits" is of type long, not string"#,
+        ),
+        (
+            json!({"do": "call", "key": "hits"}),
+            r#""hits" is of type long, not a function"#,
+        ),
+    ] {
+        assert_eq!(server.state(&request).1["message"], message);
+    }
+    server.terminate();
+}
+
+#[test]
 fn a_watcher_sees_each_value_until_the_server_drains() {
     let server = Server::start(&[]);
     let mut watcher = BufReader::new(server.send("GET /watch/hits", ""));

@@ -104,6 +104,9 @@ pub struct Call {
 }
 
 /// Answered with a page of the keys that begin with a prefix.
+///
+/// A page has a bound in keys, its [`limit`](Self::limit), and one in bytes: its keys are a mebibyte
+/// together, at most, or one key that is longer. What is cut off by either comes with the next page.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Keys {
     pub(super) prefix: String,
@@ -117,7 +120,7 @@ pub struct Keys {
 pub struct KeyPage {
     /// The keys.
     pub keys: Vec<String>,
-    /// Whether there are others behind the last of them.
+    /// Whether there are others behind the last of them, to be asked for [after](Keys::after) it.
     pub more: bool,
 }
 
@@ -209,7 +212,7 @@ impl Keys {
         self
     }
 
-    /// At most so many: from one to ten thousand.
+    /// At most so many: from one to ten thousand, whatever is asked for.
     #[must_use]
     pub fn limit(mut self, keys: usize) -> Self {
         self.limit = keys;

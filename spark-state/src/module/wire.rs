@@ -107,7 +107,7 @@ pub enum WireRequest {
         /// The last one of the page before.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         after: Option<String>,
-        /// At most so many; 1 000, if it is not there.
+        /// At most so many, up to 10 000; 1 000, if it is not there.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         limit: Option<usize>,
     },
