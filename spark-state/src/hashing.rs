@@ -83,6 +83,24 @@ mod tests {
         }
     }
 
+    /// Of more bytes than the last block of a hash counts, too.
+    #[test]
+    fn a_name_of_any_length_is_hashed_as_piece_by_piece() {
+        let hashing = NameHashing::random();
+        let text = "0123456789abcdef".repeat(40);
+        let mut hashes = std::collections::HashSet::new();
+        for length in 0..=text.len() {
+            let name = &text[..length];
+            let mut pieces = hashing.0;
+            name.as_bytes()
+                .chunks(3)
+                .for_each(|piece| pieces.write(piece));
+            assert_eq!(hashing.hash_one(name), pieces.finish(), "{length}");
+            hashes.insert(pieces.finish());
+        }
+        assert_eq!(hashes.len(), text.len() + 1, "no two are alike");
+    }
+
     #[test]
     fn stores_have_keys_of_their_own() {
         let [one, other] = [NameHashing::random(), NameHashing::random()];

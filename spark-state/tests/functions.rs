@@ -61,3 +61,31 @@ async fn what_is_no_function_is_not_called() {
         Err(StateError::Missing { .. })
     ));
 }
+
+/// Panics when it is dropped.
+struct Fuse;
+
+impl Drop for Fuse {
+    fn drop(&mut self) {
+        panic!("fuse");
+    }
+}
+
+#[tokio::test]
+async fn whatever_a_function_leaves_behind_may_panic_too() {
+    let state = SharedState::new();
+    let thrown = StateValue::function(|_| std::panic::panic_any(Fuse));
+    let dropped = StateValue::async_function(|value| {
+        let fuse = Fuse;
+        std::future::poll_fn(move |_| {
+            let _held = &fuse;
+            std::task::Poll::Ready(value.clone())
+        })
+    });
+    state.insert("thrown", thrown).expect("there is room");
+    state.insert("dropped", dropped).expect("there is room");
+    for key in ["thrown", "dropped"] {
+        let called = state.call(key, ()).await;
+        assert!(matches!(called, Err(StateError::Panicked { .. })), "{key}");
+    }
+}

@@ -4,9 +4,10 @@ use std::{
     any::Any,
     future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
+    task::Poll,
 };
 
-use crate::{FunctionFuture, KeyName, SharedState, StateError, StateValue};
+use crate::{FunctionFuture, KeyName, SharedState, StateError, StateValue, containment::contain};
 
 // === impl SharedState ===
 
@@ -49,17 +50,22 @@ impl SharedState {
 
 fn contained<R>(run: impl FnOnce() -> R) -> Result<R, StateError> {
     // What a panic leaves behind is the function's own, as it is in a task.
-    catch_unwind(AssertUnwindSafe(run)).map_err(|panic| StateError::Panicked {
-        text: text_of(&*panic).into(),
+    catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
+        let text = text_of(&*panic).into();
+        contain(|| drop(panic));
+        StateError::Panicked { text }
     })
 }
 
 async fn contained_future(mut running: FunctionFuture) -> Result<StateValue, StateError> {
-    poll_fn(|cx| match contained(|| running.as_mut().poll(cx)) {
+    let returned = poll_fn(|cx| match contained(|| running.as_mut().poll(cx)) {
         Ok(poll) => poll.map(Ok),
-        Err(error) => std::task::Poll::Ready(Err(error)),
+        Err(error) => Poll::Ready(Err(error)),
     })
-    .await
+    .await;
+    // Its destructor is the function's, too.
+    let dropped = contained(|| drop(running));
+    returned.and_then(|value| dropped.map(|()| value))
 }
 
 fn text_of(panic: &(dyn Any + Send)) -> &str {
