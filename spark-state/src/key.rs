@@ -34,8 +34,8 @@ use crate::{StateType, StateValue};
 /// ```
 ///
 /// While a name has a value, it has that value's type: a key of another type fails with
-/// [`WrongType`](crate::StateError::WrongType), reading and writing alike. (A bare name inserts over
-/// whatever is there.)
+/// [`WrongType`](crate::StateError::WrongType), reading, writing and removing alike. (A bare name
+/// inserts over whatever is there, and removes it.)
 pub struct Key<T> {
     name: &'static str,
     // The key holds no `T`, so it is `Send`, whatever that is.
@@ -48,6 +48,10 @@ pub struct Key<T> {
 pub trait KeyName: sealed::Sealed {
     /// Returns the name.
     fn name(&self) -> &str;
+
+    /// Whether it may name `current`; if not, what is expected in its place.
+    #[doc(hidden)]
+    fn admits(current: &StateValue) -> Result<(), &'static str>;
 }
 
 /// Whatever names a value of type `T`: a [`Key<T>`], or a string, which names values of all types.
@@ -66,11 +70,7 @@ pub trait StateKey<T>: KeyName {}
     message = "a `{V}` cannot be put in by `{Self}`",
     label = "neither a string nor a key of this type"
 )]
-pub trait InsertKey<V>: KeyName {
-    /// Whether it may replace `current`; if not, what is expected in its place.
-    #[doc(hidden)]
-    fn admits(current: &StateValue) -> Result<(), &'static str>;
-}
+pub trait InsertKey<V>: KeyName {}
 
 mod sealed {
     pub trait Sealed {}
@@ -85,13 +85,6 @@ impl<T: StateType> Key<T> {
             name,
             type_: PhantomData,
         }
-    }
-
-    fn admits(current: &StateValue) -> Result<(), &'static str> {
-        if T::is(current) {
-            return Ok(());
-        }
-        Err(T::type_name())
     }
 }
 
@@ -111,30 +104,29 @@ impl<T: StateType> fmt::Debug for Key<T> {
 
 impl<T> sealed::Sealed for Key<T> {}
 
-impl<T> KeyName for Key<T> {
+impl<T: StateType> KeyName for Key<T> {
     #[inline]
     fn name(&self) -> &str {
         self.name
+    }
+
+    fn admits(current: &StateValue) -> Result<(), &'static str> {
+        if T::is(current) {
+            return Ok(());
+        }
+        Err(T::type_name())
     }
 }
 
 impl<T: StateType> StateKey<T> for Key<T> {}
 
-impl<T: StateType> InsertKey<T> for Key<T> {
-    fn admits(current: &StateValue) -> Result<(), &'static str> {
-        Self::admits(current)
-    }
-}
+impl<T: StateType> InsertKey<T> for Key<T> {}
 
 /// What else becomes the type of a key.
 macro_rules! becomes {
-    ($($key:ty: $value:ty),+ $(,)?) => { $(
-        impl InsertKey<$value> for Key<$key> {
-            fn admits(current: &StateValue) -> Result<(), &'static str> {
-                Self::admits(current)
-            }
-        }
-    )+ };
+    ($($key:ty: $value:ty),+ $(,)?) => {
+        $(impl InsertKey<$value> for Key<$key> {})+
+    };
 }
 
 becomes! {
@@ -159,15 +151,15 @@ macro_rules! strings {
             fn name(&self) -> &str {
                 self
             }
-        }
 
-        impl<T: StateType> StateKey<T> for $string {}
-
-        impl<V: Into<StateValue>> InsertKey<V> for $string {
             fn admits(_: &StateValue) -> Result<(), &'static str> {
                 Ok(())
             }
         }
+
+        impl<T: StateType> StateKey<T> for $string {}
+
+        impl<V: Into<StateValue>> InsertKey<V> for $string {}
     )+ };
 }
 

@@ -130,8 +130,11 @@ fn typed_keys_do_not_mix() {
         state.compare_and_swap(HITS_AS_TEXT, Version::ABSENT, "1"),
         Err(wrong.clone())
     );
-    assert_eq!(state.replace(HITS_AS_TEXT, "1".into()), Err(wrong));
+    assert_eq!(state.replace(HITS_AS_TEXT, "1".into()), Err(wrong.clone()));
+    assert_eq!(state.take(HITS_AS_TEXT), Err(wrong.clone()));
+    assert_eq!(state.remove(HITS_AS_TEXT), Err(wrong));
     assert_eq!(state.get(HITS), Ok(1));
+    assert_eq!(state.remove(HITS), Ok(true));
 }
 
 #[test]

@@ -42,7 +42,7 @@ impl SharedState {
         let mut value = value.into();
         let name = self.full(key.name());
         if expiry == Expiry::never() {
-            let admits = |entry: Option<&Entry>| admit::<K, V>(&name, entry);
+            let admits = |entry: Option<&Entry>| admit::<K>(&name, entry);
             match self.store.overwrite(&name, value, admits) {
                 Ok(written) => return written,
                 Err(back) => value = back,
@@ -51,7 +51,7 @@ impl SharedState {
         let draft = self.store.draft(value, expiry);
         let put = self
             .store
-            .put(&name, draft, |entry| admit::<K, V>(&name, entry))?;
+            .put(&name, draft, |entry| admit::<K>(&name, entry))?;
         Ok(put.version)
     }
 
@@ -107,7 +107,7 @@ impl SharedState {
         let name = self.full(key.name());
         let draft = self.store.draft(value.into(), self.store.default_expiry);
         let put = self.store.put(&name, draft, |entry| {
-            admit::<K, V>(&name, entry)?;
+            admit::<K>(&name, entry)?;
             let found = entry.map_or(Version::ABSENT, |entry| entry.version);
             if found == expected {
                 return Ok(());
@@ -249,10 +249,13 @@ impl SharedState {
     ///
     /// # Errors
     ///
-    /// [`Reentrant`](StateError::Reentrant) within the closure of an [`update`](Self::update).
-    pub fn remove(&self, key: impl KeyName) -> Result<bool, StateError> {
+    /// [`Reentrant`](StateError::Reentrant) within the closure of an [`update`](Self::update); of a
+    /// [`Key`](crate::Key) also [`WrongType`](StateError::WrongType), and then it is not removed.
+    pub fn remove<K: KeyName>(&self, key: K) -> Result<bool, StateError> {
         let name = self.full(key.name());
-        let removed = self.store.remove(&name, |_| Ok(()))?;
+        let removed = self
+            .store
+            .remove(&name, |entry| admit::<K>(&name, Some(entry)))?;
         Ok(removed.is_some())
     }
 
@@ -316,7 +319,7 @@ fn expect_type<T: StateType>(name: &str, value: &StateValue) -> Result<(), State
     Err(StateError::wrong_type::<T>(name, value.type_name()))
 }
 
-fn admit<K: InsertKey<V>, V>(name: &str, entry: Option<&Entry>) -> Result<(), StateError> {
+fn admit<K: KeyName>(name: &str, entry: Option<&Entry>) -> Result<(), StateError> {
     let Some(entry) = entry else { return Ok(()) };
     K::admits(&entry.value).map_err(|expected| StateError::WrongType {
         key: name.into(),
