@@ -45,6 +45,11 @@ impl StateEvent {
         }
     }
 
+    /// The key as the store has it.
+    pub(crate) fn full_key(&self) -> &str {
+        &self.key
+    }
+
     /// Returns the key, within the scope that was subscribed to.
     pub fn key(&self) -> &str {
         &self.key[self.start..]

@@ -225,8 +225,9 @@ impl SharedState {
 
     /// Subscribes to the changes of all keys that begin with `prefix`; `""` is all of them.
     ///
-    /// At most `buffer` events wait. When one more comes, the oldest is dropped, and the
-    /// subscriber is [told](crate::RecvError::Lagged) how many it has missed.
+    /// At most `buffer` events wait, with keys of a mebibyte in all, or the newest with a longer one.
+    /// When one more comes, the oldest are dropped, and the subscriber is
+    /// [told](crate::RecvError::Lagged) how many it has missed.
     ///
     /// # Panics
     ///

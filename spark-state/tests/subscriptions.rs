@@ -113,6 +113,30 @@ fn a_slow_subscriber_learns_how_much_it_has_missed() {
     check(&mut slow, &[("n", Change::Updated)]);
 }
 
+#[test]
+fn events_with_long_keys_are_bounded_in_bytes() {
+    let state = SharedState::new();
+    let mut subscription = state.subscribe("", 1_000);
+    let key = |n: usize| format!("{n}{}", "x".repeat(300_000));
+    for n in 0..10 {
+        state.insert(key(n), true).expect("there is room");
+    }
+    assert_eq!(subscription.try_recv(), Err(RecvError::Lagged(7)));
+    check(
+        &mut subscription,
+        &[7, 8, 9]
+            .map(key)
+            .each_ref()
+            .map(|key| (&**key, Change::Inserted)),
+    );
+
+    let huge = "x".repeat(3_000_000);
+    state.insert("small", true).expect("there is room");
+    state.insert(&huge, true).expect("there is room");
+    assert_eq!(subscription.try_recv(), Err(RecvError::Lagged(1)));
+    check(&mut subscription, &[(&huge, Change::Inserted)]);
+}
+
 #[tokio::test]
 async fn a_waiting_subscriber_is_woken_and_ends_with_the_store_after_the_last_event() {
     let state = SharedState::new();

@@ -29,6 +29,8 @@ pub(crate) enum Taken {
 #[derive(Default)]
 struct State {
     events: VecDeque<StateEvent>,
+    /// What the keys of the events take.
+    key_bytes: usize,
     lagged: u64,
     closed: bool,
     waker: Option<Waker>,
@@ -53,11 +55,12 @@ impl Backlog {
         }
         let event = StateEvent::new(Arc::clone(key), self.scope_bytes, change, version);
         let mut state = self.lock();
-        if state.events.len() == self.capacity {
-            state.events.pop_front();
+        state.key_bytes += key.len();
+        state.events.push_back(event);
+        while state.events.len() > self.capacity || state.is_large() {
+            state.pop();
             state.lagged += 1;
         }
-        state.events.push_back(event);
         state.waker.take()
     }
 
@@ -95,9 +98,23 @@ impl State {
         if self.lagged != 0 {
             return Some(Taken::Lagged(std::mem::take(&mut self.lagged)));
         }
-        match self.events.pop_front() {
+        match self.pop() {
             Some(event) => Some(Taken::Event(event)),
             None => self.closed.then_some(Taken::Closed),
         }
     }
+
+    fn pop(&mut self) -> Option<StateEvent> {
+        let event = self.events.pop_front()?;
+        self.key_bytes -= event.full_key().len();
+        Some(event)
+    }
+
+    /// The newest event waits, whatever its key takes.
+    fn is_large(&self) -> bool {
+        self.key_bytes > KEY_BYTES_MAX && self.events.len() > 1
+    }
 }
+
+/// A buffer holds on to keys, which may be long, and which the store may no longer have.
+const KEY_BYTES_MAX: usize = 1 << 20;
