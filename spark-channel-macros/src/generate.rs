@@ -73,14 +73,23 @@ impl<'a> Context<'a> {
 
     /// For all items: some of them may have no use yet, and what the docs say clippy does not
     /// see in a macro in a macro.
-    fn allow_unused() -> TokenStream {
+    fn allow_unused(&self) -> TokenStream {
+        let as_written = self.allow_as_written();
         quote! {
             #[allow(
                 dead_code,
                 clippy::missing_errors_doc,
                 reason = "one module needs this, another that"
             )]
+            #as_written
         }
+    }
+
+    /// For items that repeat types, arguments and docs of methods: what is allowed there.
+    fn allow_as_written(&self) -> Option<TokenStream> {
+        let allowed = &self.module.allowed;
+        (!allowed.is_empty())
+            .then(|| quote!(#[allow(#(#allowed,)* reason = "the method it is made of is")]))
     }
 
     /// For the enums: they are part of an impl, so nothing is said if they are as visible as
@@ -88,6 +97,7 @@ impl<'a> Context<'a> {
     fn open(&self) -> TokenStream {
         let hidden =
             (!matches!(self.module.vis, Visibility::Public(_))).then(|| quote!(#[doc(hidden)]));
+        let as_written = self.allow_as_written();
         quote! {
             #hidden
             #[allow(
@@ -96,6 +106,7 @@ impl<'a> Context<'a> {
                 unreachable_pub,
                 reason = "an associated type is as visible as the type it belongs to"
             )]
+            #as_written
         }
     }
 

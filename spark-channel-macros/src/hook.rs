@@ -110,7 +110,8 @@ pub(crate) fn read(method: &mut ImplItemFn) -> syn::Result<Option<Hook>> {
         ));
     }
     let cfgs = cfgs(&method.attrs);
-    method.attrs.push(allowances());
+    // In front, so that what the user says about a lint has the last word.
+    method.attrs.insert(0, allowances());
     Ok(Some(Hook {
         kind,
         name: method.sig.ident.clone(),

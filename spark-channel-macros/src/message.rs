@@ -16,7 +16,7 @@ pub(crate) use self::check::no_self;
 use self::settings::Settings;
 use crate::{
     class::Class,
-    module::{Errors, cfgs, result, take_attributes, type_arguments},
+    module::{Errors, allowed, cfgs, result, take_attributes, type_arguments},
     names::{camel_case, field},
 };
 
@@ -35,6 +35,8 @@ pub(crate) struct Message {
     pub(crate) docs: Vec<Attribute>,
     pub(crate) deprecated: Option<Attribute>,
     pub(crate) cfgs: Vec<Attribute>,
+    /// The lints that the method is spared.
+    pub(crate) allowed: Vec<Path>,
     pub(crate) timeout: Option<Duration>,
     /// The class it is sorted into, if it says so.
     pub(crate) class: Option<Class>,
@@ -195,7 +197,9 @@ pub(crate) fn read(method: &mut ImplItemFn) -> syn::Result<Option<Message>> {
     let Some(kind) = kind else {
         unreachable!("a message without a kind is an error");
     };
-    method.attrs.push(allowances());
+    let allowed = allowed(&method.attrs).collect();
+    // In front, so that what the user says about a lint has the last word.
+    method.attrs.insert(0, allowances());
     let with_name = |name: &str| -> Vec<Attribute> {
         let named = |attribute: &&Attribute| attribute.path().is_ident(name);
         method.attrs.iter().filter(named).cloned().collect()
@@ -212,6 +216,7 @@ pub(crate) fn read(method: &mut ImplItemFn) -> syn::Result<Option<Message>> {
         docs: with_name("doc"),
         deprecated: with_name("deprecated").pop(),
         cfgs: cfgs(&method.attrs),
+        allowed,
         timeout: settings.timeout,
         class,
     }))

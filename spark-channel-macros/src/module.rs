@@ -3,8 +3,9 @@
 use proc_macro2::{Span, TokenStream};
 use quote::ToTokens;
 use syn::{
-    Attribute, GenericArgument, GenericParam, Generics, Ident, ImplItem, Item, ItemImpl, Path,
-    PathArguments, Type, Visibility, ext::IdentExt, parse_quote,
+    Attribute, GenericArgument, GenericParam, Generics, Ident, ImplItem, Item, ItemImpl, Meta,
+    Path, PathArguments, Token, Type, Visibility, ext::IdentExt, parse_quote,
+    punctuated::Punctuated,
 };
 
 use crate::{
@@ -29,6 +30,8 @@ pub(crate) struct Module {
     pub(crate) hooks: Vec<Hook>,
     /// Conditions of the whole block.
     pub(crate) cfgs: Vec<Attribute>,
+    /// The lints that the block and the methods of its messages are spared.
+    pub(crate) allowed: Vec<Path>,
 }
 
 /// What the items are called.
@@ -124,6 +127,9 @@ impl Module {
             names,
             derive: arguments.derive.unwrap_or_default(),
             is_reader_writer: arguments.reader_writer.is_some(),
+            allowed: allowed(&block.attrs)
+                .chain(messages.iter().flat_map(|message| message.allowed.clone()))
+                .collect(),
             messages,
             hooks,
             cfgs: cfgs(&block.attrs),
@@ -301,4 +307,21 @@ pub(crate) fn take_attributes(attributes: &mut Vec<Attribute>, names: &[&str]) -
 pub(crate) fn cfgs(attributes: &[Attribute]) -> Vec<Attribute> {
     let is_cfg = |attribute: &&Attribute| attribute.path().is_ident("cfg");
     attributes.iter().filter(is_cfg).cloned().collect()
+}
+
+/// The lints that attributes allow, or expect.
+pub(crate) fn allowed(attributes: &[Attribute]) -> impl Iterator<Item = Path> {
+    let lists = attributes.iter().filter_map(|attribute| {
+        let path = attribute.path();
+        if !path.is_ident("allow") && !path.is_ident("expect") {
+            return None;
+        }
+        // The reason is no path. What cannot be read, the compiler complains about.
+        let lints = Punctuated::<Meta, Token![,]>::parse_terminated;
+        attribute.parse_args_with(lints).ok()
+    });
+    lists.flatten().filter_map(|lint| match lint {
+        Meta::Path(path) => Some(path),
+        Meta::List(_) | Meta::NameValue(_) => None,
+    })
 }

@@ -9,7 +9,9 @@
 
 use std::{fmt::Debug, io, sync::Arc};
 
-use spark_channel::{SparkChannelError, Stop, module, pool, spawn_module, testing::Driver};
+use spark_channel::{
+    ReplyStreamSender, SparkChannelError, Stop, module, pool, spawn_module, testing::Driver,
+};
 
 use crate::support::{Log, within};
 
@@ -406,6 +408,50 @@ async fn messages_derive_what_they_are_told_to() {
     within(client.note("b".into())).await.expect("accepted");
     let report = within(visible.shutdown(Stop::Drain)).await;
     assert_eq!((report.stats.handled, report.stats.copies), (1, 1));
+}
+
+struct Sorter;
+
+/// What pedants have against them, and are told that it is meant.
+#[module(mock)]
+#[expect(clippy::type_complexity, reason = "tables")]
+impl Sorter {
+    #[request]
+    #[expect(clippy::too_many_arguments, reason = "eight bins")]
+    #[expect(clippy::many_single_char_names, reason = "eight bins")]
+    async fn fill(&self, a: u8, b: u8, c: u8, d: u8, e: u8, f: u8, g: u8, h: u8) -> u8 {
+        a + b + c + d + e + f + g + h
+    }
+
+    #[request]
+    async fn sort(&self, table: Vec<(u8, Vec<Result<Vec<(u8, u16)>, Vec<Option<(u8, String)>>>>)>) {
+        drop(table);
+    }
+
+    #[request(stream)]
+    async fn sorted(
+        &self,
+        rows: &ReplyStreamSender<Vec<(u8, Vec<Result<Vec<(u8, u16)>, Vec<Option<(u8, String)>>>>)>>,
+    ) {
+        rows.try_send(Vec::new()).expect("there is room");
+    }
+
+    #[request]
+    #[expect(clippy::fn_params_excessive_bools, reason = "four flaps")]
+    async fn open(&mut self, a: bool, b: bool, c: bool, d: bool) -> bool {
+        a && b && c && d
+    }
+
+    #[command]
+    #[expect(clippy::unused_async, reason = "it sorts itself out")]
+    async fn shake(&self) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_method_is_allowed_is_allowed_to_what_is_made_of_it() {
+    let sorter = SorterClient::from(spawn_module(Sorter).dispatcher());
+    let filled = within(sorter.fill(1, 1, 1, 1, 1, 1, 1, 1)).await;
+    assert_eq!(filled.expect("answered"), 8);
 }
 
 #[test]

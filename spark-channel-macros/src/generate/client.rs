@@ -26,7 +26,7 @@ fn client(context: &Context<'_>) -> TokenStream {
         " A dispatcher for `{}`, with a method for each message.",
         module.names.handler
     );
-    let (name_text, unused) = (name.to_string(), Context::allow_unused());
+    let (name_text, unused) = (name.to_string(), context.allow_unused());
     quote! {
         #[doc = #doc]
         #[doc = ""]
@@ -155,7 +155,7 @@ fn projections(context: &Context<'_>) -> TokenStream {
     if impls.is_empty() {
         return TokenStream::new();
     }
-    let unused = Context::allow_unused();
+    let unused = context.allow_unused();
     quote! {
         #[doc = " How a reply is taken out of a response."]
         #[doc(hidden)]
@@ -252,7 +252,7 @@ fn api(context: &Context<'_>) -> TokenStream {
         let given = message.arguments.iter().map(|argument| &argument.field);
         quote!(#(#cfgs)* #signature { #client::#name(self, #(#given),*) })
     });
-    let (deprecated, unused) = (context.allow_deprecated(), Context::allow_unused());
+    let (deprecated, unused) = (context.allow_deprecated(), context.allow_unused());
     let doc = format!(
         " What one can ask of a `{}`: implemented by `{client}`, and by what stands in for it in tests.",
         module.names.handler

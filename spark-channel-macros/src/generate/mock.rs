@@ -33,7 +33,7 @@ pub(super) fn items(context: &Context<'_>) -> TokenStream {
     });
     let programs = client::public(context).map(|message| program(context, message));
     let methods = client::public(context).map(|message| method(context, message));
-    let (deprecated, unused) = (context.allow_deprecated(), Context::allow_unused());
+    let (deprecated, unused) = (context.allow_deprecated(), context.allow_unused());
     let doc = format!(
         " Stands in for a `{}` in tests: each method answers as it was told with `on_..`.",
         module.names.client
