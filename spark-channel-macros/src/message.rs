@@ -306,7 +306,7 @@ fn read_items(
     let Some(sender) = sender(ty) else {
         return Err(syn::Error::new_spanned(&last.ty, wanted));
     };
-    let Some(item) = type_arguments(&sender.arguments).next() else {
+    let Some(item) = type_arguments(sender).next() else {
         let text = "which type do the items have? Write `ReplyStreamSender<T, E>`";
         return Err(syn::Error::new_spanned(ty, text));
     };

@@ -3,8 +3,8 @@
 use proc_macro2::{Span, TokenStream};
 use quote::ToTokens;
 use syn::{
-    Attribute, GenericArgument, GenericParam, Generics, Ident, ImplItem, Item, ItemImpl, Meta,
-    Path, PathArguments, Token, Type, Visibility, ext::IdentExt, parse_quote,
+    Attribute, GenericArgument, Generics, Ident, ImplItem, Item, ItemImpl, Meta, Path,
+    PathArguments, PathSegment, Token, Type, Visibility, ext::IdentExt, parse_quote,
     punctuated::Punctuated,
 };
 
@@ -60,7 +60,7 @@ impl Module {
     ) -> (ItemImpl, syn::Result<Self>) {
         let mut errors = Errors::default();
         let arguments = arguments(&mut errors).unwrap_or_default();
-        errors.keep(check_generics(&block.generics));
+        errors.keep(check_lifetimes(&block));
         let handler = errors.keep(handler_name(&block.self_ty));
         let (messages, hooks) = read_methods(&mut block, &mut errors);
         if messages.is_empty() && errors.0.is_none() {
@@ -228,14 +228,27 @@ fn default_error(messages: &[Message], spark_channel: &Path) -> Type {
     }
 }
 
-fn check_generics(generics: &Generics) -> syn::Result<()> {
+fn check_lifetimes(block: &ItemImpl) -> syn::Result<()> {
+    let text = "a module owns its state: its handler has no lifetime parameters";
     let mut errors = Errors::default();
-    for parameter in &generics.params {
-        if let GenericParam::Lifetime(lifetime) = parameter {
-            errors.add(syn::Error::new_spanned(
-                lifetime,
-                "a module owns its state: its handler has no lifetime parameters",
-            ));
+    for parameter in block.generics.lifetimes() {
+        errors.add(syn::Error::new_spanned(parameter, text));
+    }
+    // `Stock<'_>` and `Stock<&T>` have one without a name.
+    let Type::Path(path) = &*block.self_ty else {
+        return errors.into_result();
+    };
+    for argument in path.path.segments.iter().flat_map(generic_arguments) {
+        let is_elided = match argument {
+            GenericArgument::Lifetime(lifetime) => lifetime.ident == "_",
+            GenericArgument::Type(Type::Reference(reference)) => {
+                let lifetime = reference.lifetime.as_ref();
+                lifetime.is_none_or(|lifetime| lifetime.ident == "_")
+            }
+            _ => false,
+        };
+        if is_elided {
+            errors.add(syn::Error::new_spanned(argument, text));
         }
     }
     errors.into_result()
@@ -276,23 +289,24 @@ pub(crate) fn result(ty: &Type) -> Option<(&Type, Option<&Type>)> {
     if last.ident != "Result" {
         return None;
     }
-    let mut types = type_arguments(&last.arguments);
+    let mut types = type_arguments(last);
     Some((types.next()?, types.next()))
 }
 
 /// The types among generic arguments.
-pub(crate) fn type_arguments(arguments: &PathArguments) -> impl Iterator<Item = &Type> {
-    let arguments = match arguments {
+pub(crate) fn type_arguments(segment: &PathSegment) -> impl Iterator<Item = &Type> {
+    generic_arguments(segment).filter_map(|argument| match argument {
+        GenericArgument::Type(ty) => Some(ty),
+        _ => None,
+    })
+}
+
+fn generic_arguments(segment: &PathSegment) -> impl Iterator<Item = &GenericArgument> {
+    let arguments = match &segment.arguments {
         PathArguments::AngleBracketed(arguments) => Some(&arguments.args),
         _ => None,
     };
-    arguments
-        .into_iter()
-        .flatten()
-        .filter_map(|argument| match argument {
-            GenericArgument::Type(ty) => Some(ty),
-            _ => None,
-        })
+    arguments.into_iter().flatten()
 }
 
 /// The attributes of these names, taken off.

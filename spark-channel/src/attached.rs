@@ -52,8 +52,10 @@ pub enum Detached {
 /// it holds back the next one.
 ///
 /// As long as it exists, in the mailbox or in a handler, ticks are skipped. It may be dropped
-/// early to let the next one come.
+/// early to let the next one come. Clones, which a [broadcast](crate::ModuleBuilder::broadcast) pool
+/// makes, are one tick: the next comes when all are dropped.
 #[must_use = "dropping a tick lets the next one come"]
+#[derive(Clone)]
 pub struct Tick(Arc<Due>);
 
 /// Shared with the timer, and not part of the message: a tick takes one word there.

@@ -141,6 +141,36 @@ async fn a_pool_has_one_timer_and_so_has_a_reader_writer_module() {
     reader_writer.shutdown(Stop::Drain).await;
 }
 
+/// One of several that all tick.
+struct Replica(Gate);
+
+#[module(derive(Clone))]
+impl Replica {
+    #[every("10s")]
+    async fn tick(&mut self) {
+        self.0.log.push("tick");
+        let _ = self.0.wait().await;
+    }
+}
+
+#[spark_channel::testing::test]
+async fn every_replica_of_a_broadcast_pool_gets_a_tick_and_the_slowest_holds_back_the_next() {
+    let gate = Gate::closed();
+    let factory = gate.clone();
+    let replicas = pool(3, move || Replica(factory.clone()))
+        .broadcast()
+        .spawn();
+    seconds(11).await;
+    assert_eq!(gate.log.take(), ["tick"; 3]);
+    gate.let_pass(2);
+    seconds(10).await;
+    assert_eq!(gate.log.lines().len(), 0, "one replica is not done");
+    gate.open();
+    seconds(10).await;
+    assert_eq!(gate.log.take(), ["tick"; 3]);
+    replicas.shutdown(Stop::Drain).await;
+}
+
 #[spark_channel::testing::test]
 async fn what_a_timer_sends_can_be_sent_by_hand() {
     let gate = Gate::opened();
