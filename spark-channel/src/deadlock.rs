@@ -40,7 +40,8 @@ use crate::{
 ///
 /// Noticed at the request that closes the circle. A circle that some handler would
 /// leave by itself, because it waits for one of several things, counts as one all the
-/// same.
+/// same. What a task asks that a handler has spawned is not the handler's own: nobody knows that
+/// the handler waits for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Deadlocks {
     /// It fails with [`WouldDeadlock`](SparkChannelError::WouldDeadlock).
