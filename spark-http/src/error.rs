@@ -2,7 +2,7 @@
 //!
 //! | status | when |
 //! |---|---|
-//! | 400 | bad name, bad parameter, bad body, none or several `Host`, invalid UTF-8 for a text codec, a body cut in the middle |
+//! | 400 | bad name, bad parameter, bad body, none, several or an invalid `Host`, invalid UTF-8 for a text codec, a body cut in the middle |
 //! | 401 | missing or wrong credentials, with `WWW-Authenticate` |
 //! | 403 | known, but not allowed: an identity, or a client's certificate without an allowed name |
 //! | 404 | no such handler |
@@ -13,7 +13,7 @@
 //! | 426 | not a WebSocket's handshake, where only that is answered |
 //! | 431 | the head is too large |
 //! | 500 | the handler's own error, with its text; a panic, without |
-//! | 501 | CONNECT over HTTP/2 |
+//! | 501 | CONNECT over HTTP/2; a transfer coding other than `chunked` |
 //! | 502 | the module behind the route is gone |
 //! | 503 | draining, shutting down, full, or too much in flight, with `Retry-After` |
 //! | 504 | the deadline passed |
@@ -321,6 +321,11 @@ impl ErrorAnswer {
     pub(crate) fn client_not_allowed() -> Self {
         let message = "the client's certificate has none of the names that are allowed";
         Self::new(StatusCode::FORBIDDEN, message).closing()
+    }
+
+    pub(crate) fn unknown_coding() -> Self {
+        let message = "chunked is the only transfer coding here";
+        Self::new(StatusCode::NOT_IMPLEMENTED, message).closing()
     }
 
     pub(crate) fn bad_host() -> Self {

@@ -160,6 +160,10 @@ async fn a_request_for_two_hosts_or_none_is_a_400_that_never_runs() {
         let answer = client.send(request, b"").await;
         assert_eq!(reply(answer).await.status(), 400, "{hosts:?}");
     }
+    let mut request = post("echo");
+    *request.uri_mut() = "http://user@test/echo".parse().expect("valid");
+    let answer = client.send(request, b"").await;
+    assert_eq!(reply(answer).await.status(), 400);
     let mut raw = Raw::connect(&serving).await;
     let nobody = b"\x83\x86\x04\x05/echo";
     raw.send(HEADERS, END_HEADERS | END_STREAM, 1, nobody).await;

@@ -72,6 +72,59 @@ async fn two_hosts_are_too_many_for_a_client_of_any_age() {
 }
 
 #[tokio::test]
+async fn a_host_that_is_none_is_a_400_and_never_runs() {
+    let gated = Gated::open();
+    let serving = serve_echo(&gated).await;
+    for (target, host) in [
+        ("/echo", "a b"),
+        ("/echo", "a/b"),
+        ("/echo", "u@a"),
+        ("/echo", "a, b"),
+        ("/echo", "a:b"),
+        ("http://u@a/echo", "u@a"),
+    ] {
+        let mut client = serving.connect().await;
+        client
+            .send(format!(
+                "POST {target} HTTP/1.1\r\nhost: {host}\r\ncontent-length: 2\r\n\r\nhi"
+            ))
+            .await;
+        let reply = client.reply().await;
+        assert_eq!((reply.status, reply.closes()), (400, true), "{host}");
+        client.closed().await;
+    }
+    assert_eq!(gated.runs(), 0);
+}
+
+#[tokio::test]
+async fn a_coding_that_nobody_undoes_is_a_501_that_closes_and_never_runs() {
+    let gated = Gated::open();
+    let serving = serve_echo(&gated).await;
+    for codings in [
+        "transfer-encoding: gzip, chunked\r\n",
+        "transfer-encoding: identity\r\ntransfer-encoding: chunked\r\n",
+        "transfer-encoding: chunked, chunked\r\n",
+        "transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n",
+    ] {
+        let mut client = serving.connect().await;
+        client
+            .send(format!(
+                "POST /echo HTTP/1.1\r\nhost: t\r\n{codings}\r\n2\r\nhi\r\n0\r\n\r\n"
+            ))
+            .await;
+        let reply = client.reply().await;
+        assert_eq!((reply.status, reply.closes()), (501, true), "{codings}");
+        client.closed().await;
+    }
+    assert_eq!(gated.runs(), 0);
+    let mut client = serving.connect().await;
+    client
+        .send("POST /echo HTTP/1.1\r\nhost: t\r\ntransfer-encoding: Chunked \r\n\r\n2\r\nhi\r\n0\r\n\r\n")
+        .await;
+    assert_eq!(client.reply().await.status, 200);
+}
+
+#[tokio::test]
 async fn what_is_behind_a_body_of_two_lengths_is_never_a_request() {
     for lengths in [
         "content-length: 6\r\ntransfer-encoding: chunked\r\n",

@@ -14,8 +14,8 @@ use std::{
 
 use bytes::{Buf, Bytes};
 use http::{
-    Extensions, HeaderMap, HeaderValue, Method, Request, Response, Uri, Version,
-    header::{CONNECTION, CONTENT_LENGTH, HOST},
+    Extensions, HeaderMap, HeaderValue, Method, Request, Response,
+    header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING},
 };
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
@@ -33,6 +33,10 @@ use crate::{
     Address, Answer, Body, ErrorAnswer, PeerAddr,
     request_id::{self, RequestIds, X_REQUEST_ID},
 };
+
+mod hosts;
+
+use hosts::Hosts;
 
 /// What all connections of a server share.
 pub(super) struct Shared {
@@ -148,13 +152,6 @@ struct Asked {
     /// The client's own id of it, if it has one.
     id: Option<HeaderValue>,
     names_one_host: bool,
-}
-
-/// The `Host` headers of a request.
-enum Hosts<'a> {
-    None,
-    One(&'a HeaderValue),
-    Several,
 }
 
 /// A request under way. Dropped when its answer is complete, or when it never will be.
@@ -273,34 +270,6 @@ impl Asked {
     }
 }
 
-// === impl Hosts ===
-
-impl<'a> Hosts<'a> {
-    fn and(self, value: &'a HeaderValue) -> Self {
-        match self {
-            Self::None => Self::One(value),
-            Self::One(_) | Self::Several => Self::Several,
-        }
-    }
-
-    /// Whether a head says whom it is for, and nothing else in another place. Where heads are read
-    /// differently on the way, a second host is how a request passes for another one (RFC 9112, 3.2;
-    /// RFC 9113, 8.3.1). Clients older than the header need not say it.
-    fn name_one(self, uri: &Uri, version: Version) -> bool {
-        match (uri.authority(), self) {
-            (_, Self::Several) => false,
-            (Some(authority), Self::One(host)) => {
-                let authority = authority.as_str().as_bytes();
-                authority.eq_ignore_ascii_case(host.as_bytes())
-            }
-            (None, Self::None) => version < Version::HTTP_11,
-            // HTTP/1.1 demands the header, HTTP/2 replaces it.
-            (Some(_), Self::None) => version != Version::HTTP_11,
-            (None, Self::One(_)) => true,
-        }
-    }
-}
-
 // === impl Exchange ===
 
 impl<E: Entry> Exchange<E> {
@@ -328,6 +297,11 @@ impl<E: Entry> Exchange<E> {
         }
         if !asked.names_one_host {
             return Some(ErrorAnswer::bad_host());
+        }
+        // Only HTTP/1 has codings, and hyper a length for every body without one.
+        let is_coded = E::FRAME.is_none() && request.body().size_hint().upper().is_none();
+        if is_coded && !is_chunked(request.headers()) {
+            return Some(ErrorAnswer::unknown_coding());
         }
         None
     }
@@ -568,6 +542,17 @@ fn head_size<B>(request: &Request<B>) -> usize {
     let headers = request.headers().iter();
     let headers = headers.map(|(name, value)| field(name.as_str().len(), value.len()));
     field(0, method) + field(0, authority) + field(0, path) + headers.sum::<usize>()
+}
+
+/// Whether `chunked` is all that was done to a body: what else was done, nobody here would undo, and
+/// nobody would know of it.
+fn is_chunked(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let only = match (codings.next(), codings.next()) {
+        (Some(coding), None) => coding.as_bytes(),
+        _ => return false,
+    };
+    only.eq_ignore_ascii_case(b"chunked")
 }
 
 /// The length that an answer's head announces.
