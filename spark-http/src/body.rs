@@ -1,5 +1,7 @@
 //! The body type of requests and answers alike.
 
+#[cfg(feature = "http2")]
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::{
     any::Any,
     cell::Cell,
@@ -93,11 +95,32 @@ pin_project! {
 
 /// A body that comes from a connection.
 struct Received {
-    body: Incoming,
+    /// There until it is dropped.
+    body: Option<Incoming>,
     /// The end was seen: hyper does not say it again of a body without a length.
     ended: bool,
-    /// Set when it is dropped before its end.
-    unread: Arc<AtomicBool>,
+    unread: Arc<Unread>,
+}
+
+/// What is known of a body that was dropped before its end. One pointer to it is all that a request
+/// carries.
+#[derive(Default)]
+pub(crate) struct Unread {
+    is_noted: AtomicBool,
+    #[cfg(feature = "http2")]
+    rest: Mutex<Rest>,
+}
+
+/// The rest of a body that nobody reads.
+#[cfg(feature = "http2")]
+#[derive(Default)]
+enum Rest {
+    /// Nobody will ask for it.
+    #[default]
+    Unwanted,
+    /// It is kept, for whoever knows how its client is told to stop.
+    None,
+    Some(Incoming),
 }
 
 // === impl Body ===
@@ -110,8 +133,8 @@ impl Body {
     }
 
     /// A body from a connection, which learns from `unread` that bytes were left over.
-    pub(crate) fn incoming(body: Incoming, unread: Arc<AtomicBool>) -> Self {
-        let ended = false;
+    pub(crate) fn incoming(body: Incoming, unread: Arc<Unread>) -> Self {
+        let (body, ended) = (Some(body), false);
         Self::new(Inner::Incoming(Received {
             body,
             ended,
@@ -186,7 +209,10 @@ impl http_body::Body for Body {
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
             Inner::Incoming(received) => {
-                let frame = ready!(Pin::new(&mut received.body).poll_frame(cx));
+                let Some(body) = &mut received.body else {
+                    return Poll::Ready(None);
+                };
+                let frame = ready!(Pin::new(body).poll_frame(cx));
                 received.ended = frame.is_none();
                 Poll::Ready(frame.map(|frame| frame.map_err(BodyError::new)))
             }
@@ -198,7 +224,7 @@ impl http_body::Body for Body {
         match &self.0 {
             Inner::Empty => true,
             Inner::Full(_) => false,
-            Inner::Incoming(received) => received.body.is_end_stream(),
+            Inner::Incoming(received) => received.is_end_stream(),
             Inner::Foreign(body) => body.is_end_stream(),
         }
     }
@@ -207,7 +233,10 @@ impl http_body::Body for Body {
         match &self.0 {
             Inner::Empty => SizeHint::with_exact(0),
             Inner::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Inner::Incoming(received) => received.body.size_hint(),
+            Inner::Incoming(received) => {
+                let body = received.body.as_ref();
+                body.map_or_else(SizeHint::default, http_body::Body::size_hint)
+            }
             Inner::Foreign(body) => body.size_hint(),
         }
     }
@@ -344,11 +373,65 @@ impl<T> http_body::Body for Holding<T> {
 
 // === impl Received ===
 
+impl Received {
+    fn is_end_stream(&self) -> bool {
+        let body = self.body.as_ref();
+        body.is_none_or(http_body::Body::is_end_stream)
+    }
+}
+
 impl Drop for Received {
     fn drop(&mut self) {
-        if !self.ended && !http_body::Body::is_end_stream(&self.body) {
-            self.unread.store(true, Ordering::Relaxed);
+        if self.ended || self.is_end_stream() {
+            return;
         }
+        self.unread.is_noted.store(true, Ordering::Relaxed);
+        #[cfg(feature = "http2")]
+        self.unread.put(self.body.take());
+    }
+}
+
+// === impl Unread ===
+
+impl Unread {
+    pub(crate) fn is_noted(&self) -> bool {
+        self.is_noted.load(Ordering::Relaxed)
+    }
+
+    /// Forgets the body before this one.
+    pub(crate) fn clear(&self) {
+        self.is_noted.store(false, Ordering::Relaxed);
+    }
+}
+
+#[cfg(feature = "http2")]
+impl Unread {
+    /// Keeps the rest until somebody takes it.
+    pub(crate) fn keeping() -> Self {
+        Self {
+            rest: Mutex::new(Rest::None),
+            ..Self::default()
+        }
+    }
+
+    /// What there is, and nothing from here on.
+    pub(crate) fn take(&self) -> Option<Incoming> {
+        match std::mem::replace(&mut *self.lock(), Rest::Unwanted) {
+            Rest::Some(body) => Some(body),
+            Rest::None | Rest::Unwanted => None,
+        }
+    }
+
+    fn put(&self, body: Option<Incoming>) {
+        let mut rest = self.lock();
+        if let (Rest::None, Some(body)) = (&*rest, body) {
+            *rest = Rest::Some(body);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Rest> {
+        // Nothing that panics runs under it.
+        self.rest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

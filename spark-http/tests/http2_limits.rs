@@ -81,6 +81,37 @@ async fn a_connection_that_begins_and_does_not_go_on_is_closed() {
     assert_eq!(serving.drain().await.served, 0);
 }
 
+/// Sends the head of a request that is answered without its body, and reads the answer.
+async fn ask_nobody(raw: &mut Raw) {
+    let nobody = b"\x83\x86\x04\x07/nobody\x01\x01t";
+    raw.send(HEADERS, END_HEADERS, 1, nobody).await;
+    let last = |kind, flags, _| (kind, flags) == (DATA, END_STREAM);
+    raw.read(last).await.expect("answered");
+}
+
+#[tokio::test]
+async fn a_body_may_end_behind_an_answer_that_did_not_need_it() {
+    let serving = serve(HttpServer::builder(), echo(&Gated::open())).await;
+    let mut raw = Raw::connect(&serving).await;
+    ask_nobody(&mut raw).await;
+    for flags in [0, 0, END_STREAM] {
+        raw.send(DATA, flags, 1, &[b'x'; 1_000]).await;
+    }
+    assert!(is_well(&mut raw).await, "nothing is reset");
+    assert_eq!(serving.drain().await.served, 1);
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_end_behind_its_answer_is_cut_short_without_an_error() {
+    let _still = stop_the_clock();
+    let serving = serve(HttpServer::builder(), echo(&Gated::open())).await;
+    let mut raw = Raw::connect(&serving).await;
+    ask_nobody(&mut raw).await;
+    tokio::time::advance(Duration::from_secs(3)).await;
+    let reset = raw.read(|kind, _, stream| (kind, stream) == (RST_STREAM, 1));
+    assert_eq!(reset.await.expect("reset"), [0; 4]);
+}
+
 #[tokio::test]
 async fn a_stream_whose_client_takes_nothing_is_reset_and_the_others_go_on() {
     let builder = HttpServer::builder().write_timeout(Duration::from_millis(100));

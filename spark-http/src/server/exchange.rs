@@ -31,6 +31,7 @@ use super::{
 use crate::ClientCertificate;
 use crate::{
     Address, Answer, Body, ErrorAnswer, PeerAddr,
+    body::Unread,
     request_id::{self, RequestIds, X_REQUEST_ID},
 };
 
@@ -85,8 +86,17 @@ pub(super) trait Entry: Send + 'static {
     /// Whether hyper sends what body an answer has, be it forbidden, in frames of this size.
     const FRAME: Option<usize> = None;
 
-    /// Set when the request's body is dropped before its end.
-    fn unread(&self) -> Arc<AtomicBool>;
+    /// Where the request's body goes if it is dropped before its end.
+    fn unread(&self) -> Arc<Unread>;
+
+    /// Whether it was, and the client is told with the answer that nobody reads on.
+    fn has_unread(&self) -> bool {
+        false
+    }
+
+    /// The answer may take its time, or has no length that is known. What is not read of the request meanwhile
+    /// is not to be kept.
+    fn streams(&self) {}
 
     /// The request asks for another protocol.
     fn asks_to_switch(&self, extensions: &mut Extensions);
@@ -361,7 +371,7 @@ impl<E: Entry> Exchange<E> {
     }
 
     fn leaves_much_unread(&self) -> bool {
-        self.is_long && self.entry.unread().load(Ordering::Relaxed)
+        self.is_long && self.entry.has_unread()
     }
 
     fn wrap<B: http_body::Body>(
@@ -382,6 +392,9 @@ impl<E: Entry> Exchange<E> {
         // In this order, as hyper has it.
         let exact = answer.body().size_hint().exact();
         let left = exact.or_else(|| announced(answer.headers()));
+        if exact.is_none() {
+            self.entry.streams();
+        }
         let is_bare = method == Method::HEAD || ErrorAnswer::forbids_body(answer.status());
         if is_bare && E::FRAME.is_some() {
             if let (&Method::HEAD, Some(length)) = (method, left) {

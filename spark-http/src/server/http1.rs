@@ -4,7 +4,7 @@ use std::{
     error::Error,
     future::Future,
     pin::pin,
-    sync::{Arc, Mutex, atomic::Ordering},
+    sync::{Arc, Mutex},
     task::Poll,
 };
 
@@ -91,7 +91,7 @@ where
     }
     let (transport, refused, owed, unread) = {
         let mut tap = lock(&tap);
-        let unread = tap.unread.load(Ordering::Relaxed);
+        let unread = tap.unread.is_noted();
         let owed = tap.timeline.is_busy();
         (tap.transport.take(), tap.refused, owed, unread)
     };

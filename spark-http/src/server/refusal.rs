@@ -85,4 +85,4 @@ fn serialise(error: ErrorAnswer, id: HeaderValue) -> Vec<u8> {
 }
 
 /// Enough for a client to finish a write and read its answer; bounds what a hostile one costs.
-const LINGER: Duration = Duration::from_secs(2);
+pub(super) const LINGER: Duration = Duration::from_secs(2);

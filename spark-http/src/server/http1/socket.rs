@@ -13,10 +13,7 @@
 use std::{
     io,
     pin::Pin,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     task::{Context, Poll, Waker, ready},
 };
 
@@ -29,10 +26,13 @@ use tokio::{
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::timeline::Timeline;
-use crate::server::{
-    exchange::{Entry, Ledger, Shared},
-    transport::Transport,
-    upgrade::AfterUpgrade,
+use crate::{
+    body::Unread,
+    server::{
+        exchange::{Entry, Ledger, Shared},
+        transport::Transport,
+        upgrade::AfterUpgrade,
+    },
 };
 
 /// A connection's transport, as hyper sees it, and after it whoever took the connection over for
@@ -55,7 +55,7 @@ pub(in crate::server) struct Tap<T> {
     /// Keeps the server's drain waiting while this connection is busy.
     busy: Option<TaskTrackerToken>,
     /// A request's body was left unread, so the client may be writing still.
-    pub(in crate::server) unread: Arc<AtomicBool>,
+    pub(in crate::server) unread: Arc<Unread>,
     /// The answer under way is the last one of HTTP.
     pub(in crate::server) is_switching: bool,
     /// What the request that asked for another protocol wants to run there.
@@ -107,7 +107,7 @@ impl<T: Transport> Tap<T> {
     fn begin(&mut self) {
         self.timeline.request();
         // hyper has read the body before this one to its end, whoever did not.
-        self.unread.store(false, Ordering::Relaxed);
+        self.unread.clear();
         self.under_way += 1;
         let shared = &self.shared;
         self.busy.get_or_insert_with(|| shared.busy.token());
@@ -133,7 +133,7 @@ impl<T: Transport> Tap<T> {
     /// Looking is reading, up to a bound; beyond it, whether the client is there shows later.
     pub(in crate::server) fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         // Of a body that was given up, hyper looks for more once, and no more after that.
-        let is_given_up = self.unread.load(Ordering::Relaxed);
+        let is_given_up = self.unread.is_noted();
         let is_watched = self.is_watched && !is_given_up;
         if is_watched || self.under_way == 0 || self.is_switching {
             return Poll::Pending;
@@ -216,8 +216,12 @@ impl<T: Transport> Entry for Arc<Mutex<Tap<T>>> {
 
     fn progress(&self) {}
 
-    fn unread(&self) -> Arc<AtomicBool> {
+    fn unread(&self) -> Arc<Unread> {
         Arc::clone(&lock(self).unread)
+    }
+
+    fn has_unread(&self) -> bool {
+        lock(self).unread.is_noted()
     }
 
     fn asks_to_switch(&self, extensions: &mut Extensions) {

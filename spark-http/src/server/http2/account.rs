@@ -2,10 +2,7 @@
 //! only as an argument.
 
 use std::{
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
@@ -18,6 +15,7 @@ use super::{
     wire::Wire,
 };
 use crate::{
+    body::Unread,
     due,
     server::{
         exchange::{Entry, Ledger, Shared},
@@ -249,9 +247,12 @@ impl Entry for Stream {
         Arc::clone(&self.pace)
     }
 
-    fn unread(&self) -> Arc<AtomicBool> {
-        // h2 tells the client itself that it need not go on.
-        Arc::default()
+    fn unread(&self) -> Arc<Unread> {
+        self.pace.unread()
+    }
+
+    fn streams(&self) {
+        drop(self.pace.unread().take());
     }
 
     fn asks_to_switch(&self, _extensions: &mut Extensions) {}

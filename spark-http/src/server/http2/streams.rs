@@ -2,20 +2,26 @@
 //! take nothing.
 
 use std::{
-    future::Future,
+    future::{Future, poll_fn},
     pin::{Pin, pin},
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
 
+use http_body::Body as _;
+use hyper::body::Incoming;
 use tokio::{
     task::JoinSet,
-    time::{Instant, Sleep, sleep_until},
+    time::{Instant, Sleep, sleep_until, timeout},
 };
 use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
-use crate::{due, server::exchange::Progress};
+use crate::{
+    body::Unread,
+    due,
+    server::{exchange::Progress, refusal::LINGER},
+};
 
 /// Runs the streams of one connection.
 #[derive(Clone)]
@@ -35,9 +41,11 @@ struct Tasks {
     expected: Option<Arc<Pace>>,
 }
 
-/// Whether a stream waits for its client.
-#[derive(Debug, Default)]
-pub(super) struct Pace(Mutex<Waiting>);
+/// Whether a stream waits for its client, and what it left of what came.
+pub(super) struct Pace {
+    waiting: Mutex<Waiting>,
+    unread: Arc<Unread>,
+}
 
 #[derive(Debug, Default)]
 enum Waiting {
@@ -118,8 +126,8 @@ where
     }
 }
 
-/// Runs a stream until it ends, or its client has taken nothing of it for too long. Dropped, it
-/// is reset.
+/// Runs a stream to its end, and reads on for a while what its client sends behind an answer that did not
+/// need it. Dropped, it is reset.
 async fn run(
     stream: impl Future<Output = ()>,
     token: TaskTrackerToken,
@@ -128,9 +136,19 @@ async fn run(
 ) {
     // Dropped last: what the stream's end counts is counted by then.
     let _token = token;
+    answer(stream, &pace, write_timeout).await;
+    if let Some(body) = pace.unread.take()
+        && !pace.is_given_up()
+    {
+        linger(body).await;
+    }
+}
+
+/// Polls a stream until it ends, or its client has taken nothing of it for too long.
+async fn answer(stream: impl Future<Output = ()>, pace: &Pace, write_timeout: Duration) {
     let mut stream = pin!(stream);
     let mut alarm: Option<Pin<Box<Sleep>>> = None;
-    std::future::poll_fn(|cx| {
+    poll_fn(|cx| {
         if stream.as_mut().poll(cx).is_ready() {
             return Poll::Ready(());
         }
@@ -151,6 +169,17 @@ async fn run(
     .await;
 }
 
+/// Throws away what comes of a request that was answered before its end.
+///
+/// Dropped at once, h2 would reset the stream, as it may, and there are clients that lose the whole answer over
+/// that, although they must not (RFC 9113, 8.1); curl 7.88 does.
+async fn linger(mut body: Incoming) {
+    let rest =
+        async { while let Some(Ok(_)) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {} };
+    // However it ends, nobody wants it.
+    let _ = timeout(LINGER, rest).await;
+}
+
 // === impl Pace ===
 
 impl Pace {
@@ -160,6 +189,10 @@ impl Pace {
 
     pub(super) fn taken(&self) {
         *self.lock() = Waiting::No;
+    }
+
+    pub(super) fn unread(&self) -> Arc<Unread> {
+        Arc::clone(&self.unread)
     }
 
     fn wrote_at(&self, now: Instant) {
@@ -184,7 +217,16 @@ impl Pace {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            waiting: Mutex::default(),
+            unread: Arc::new(Unread::keeping()),
+        }
     }
 }
 
