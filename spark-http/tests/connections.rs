@@ -5,6 +5,8 @@ use std::{io, num::NonZeroUsize, time::Duration};
 use spark_channel::spawn_module;
 use spark_http::{Answer, BindError, Body, ConfigError, HttpServer, Ingress, TextCodec};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+#[cfg(target_os = "linux")]
+use tokio::net::TcpSocket;
 
 use crate::{
     modules::Gated,
@@ -160,6 +162,34 @@ async fn a_client_that_does_not_read_is_cut() {
     let report = serving.drain().await;
     assert_eq!((report.served, report.abandoned, report.cut), (0, 1, 0));
     assert!(!report.deadline_passed);
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_client_that_reads_slowly_is_not_cut() {
+    let (still, held) = std::sync::mpsc::sync_channel::<()>(0);
+    // While a task blocks, the clock does not move by itself.
+    tokio::task::spawn_blocking(move || held.recv());
+    tokio::time::pause();
+    let huge = |_, _| async { Answer::new(Body::from(vec![0; 16 * 1024 * 1024])) };
+    let ingress = Ingress::builder().handler_fn("huge", huge).build();
+    let timeout = Duration::from_secs(10);
+    let builder = HttpServer::builder().write_timeout(timeout);
+    let serving = serve(builder, ingress.expect("valid")).await;
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(16 * 1024).expect("set");
+    let stream = within(socket.connect(serving.address)).await;
+    let mut client = wire::Client::new(stream.expect("accepted"));
+    client.post("huge", "").await;
+    let mut taken = vec![0; 256 * 1024];
+    // Each time less than what the system by itself would want taken before it had room for more; in
+    // all more than what it would deliver of a connection that was cut.
+    for _ in 0..32 {
+        let read = within(client.stream.read_exact(&mut taken)).await;
+        read.expect("not cut");
+        tokio::time::advance(timeout * 2 / 3).await;
+    }
+    drop(still);
 }
 
 #[tokio::test]

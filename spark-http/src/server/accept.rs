@@ -248,8 +248,11 @@ fn set_options(stream: &TcpStream) {
     let probes = TcpKeepalive::new().with_time(PROBED_AFTER);
     #[cfg(any(target_os = "linux", target_os = "macos", windows))]
     let probes = probes.with_interval(PROBE_INTERVAL);
+    let socket = SockRef::from(stream);
     // A socket on which these fail fails at its first read as well.
-    let _ = SockRef::from(stream).set_tcp_keepalive(&probes);
+    let _ = socket.set_tcp_keepalive(&probes);
+    #[cfg(any(target_os = "android", target_os = "linux"))]
+    let _ = socket.set_tcp_notsent_lowat(UNSENT_MAX);
     // Answers are written whole; waiting for more to send would only delay them.
     let _ = stream.set_nodelay(true);
 }
@@ -296,6 +299,12 @@ impl Pause {
 /// little beside any drain timeout that lets requests finish.
 const GRACE: Duration = Duration::from_millis(500);
 
+/// How much of an answer waits in the system for a client that reads slowly. Without it that is megabytes, of
+/// which a third has to be taken before there is room again, and who takes that long looks like one who
+/// takes nothing. As much as a fast client reads before the next part is there.
+#[cfg(any(target_os = "android", target_os = "linux"))]
+const UNSENT_MAX: u32 = 128 * 1024;
+
 /// Finds a client that is gone without a word while it waits for an answer: fast enough to free
 /// what it holds, rarely enough to cost nothing.
 const PROBED_AFTER: Duration = Duration::from_secs(20);
@@ -310,7 +319,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[tokio::test]
-    async fn connections_are_probed() {
+    async fn connections_are_probed_and_hold_little_that_waits() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
         let listener = listener.expect("a free port");
         let stream = TcpStream::connect(listener.local_addr().expect("bound")).await;
@@ -323,6 +332,7 @@ mod tests {
             socket.tcp_keepalive_interval().expect("told"),
             PROBE_INTERVAL
         );
+        assert_eq!(socket.tcp_notsent_lowat().expect("told"), UNSENT_MAX);
     }
 
     #[test]
