@@ -68,15 +68,13 @@ impl Moment {
     pub(crate) fn from_instant(at: Instant) -> Self {
         let anchor = anchor();
         // A paused runtime may have frozen its clock before the anchor was made.
-        match at.checked_duration_since(anchor.exact) {
-            Some(later) => anchor.coarse.after(Length::from(later)),
-            None => Self(
-                anchor
-                    .coarse
-                    .0
-                    .saturating_sub(Length::from(anchor.exact - at).0),
-            ),
+        if let Some(later) = at.checked_duration_since(anchor.exact) {
+            return anchor.coarse.after(Length::from(later));
         }
+        // A tick more, or this would be rounded up: a deadline stamped before the anchor, and due
+        // after it, would not have passed when it is due.
+        let earlier = Length::from(anchor.exact - at).0 + 1;
+        Self(anchor.coarse.0.saturating_sub(earlier))
     }
 
     /// Up to four nanoseconds early, for each step on the way rounds, and never late: a
@@ -131,7 +129,11 @@ impl Length {
 impl From<Duration> for Length {
     fn from(duration: Duration) -> Self {
         // 32 bits of seconds; what is longer stands for "never".
-        Self(coarsetime::Duration::from(duration.min(LONGEST)).as_ticks())
+        let duration = duration.min(LONGEST);
+        // Always down, unlike coarsetime's own conversion: then the ticks of two lengths are no
+        // more than those of their sum.
+        let fraction = (u64::from(duration.subsec_nanos()) << 32) / NANOS_OF_A_SECOND;
+        Self((duration.as_secs() << 32) + fraction)
     }
 }
 
@@ -202,6 +204,8 @@ const COARSE_FROM: Length = Length(SECOND);
 /// The coarse clock counts seconds in its upper half.
 const SECOND: u64 = 1 << 32;
 
+const NANOS_OF_A_SECOND: u64 = 1_000_000_000;
+
 const LONGEST: Duration = Duration::from_secs(60 * 60 * 24 * 365 * 60);
 
 /// Thirty years. Any clock can tell several times that.
@@ -252,6 +256,20 @@ mod tests {
             let timeout = Duration::from_millis(step);
             let across = Moment::from_instant(anchor - away).after(Length::from(timeout));
             assert!(across.to_instant() <= anchor - away + timeout, "{away:?}");
+        }
+    }
+
+    #[test]
+    fn a_deadline_has_passed_when_it_is_due_on_both_sides_of_the_anchor() {
+        let anchor = anchor().exact;
+        for step in 1..10_000 {
+            let away = Duration::from_nanos(step * 100_003);
+            let timeout = Duration::from_millis(step % 2_000);
+            for stamped in [anchor - away, anchor + away] {
+                let deadline = Moment::from_instant(stamped).after(Length::from(timeout));
+                let due = Moment::from_instant(stamped + timeout);
+                assert!(due >= deadline, "{away:?} and {timeout:?}");
+            }
         }
     }
 
