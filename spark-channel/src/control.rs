@@ -53,7 +53,7 @@ pub(crate) struct Control {
     pub(crate) waits: Waits,
     pub(crate) slots: Slots,
     /// Only of a reader-writer module, whose reads share its one replica's counters.
-    // Boxed, for most modules have none.
+    // Apart, for most modules have none.
     pub(crate) readers: Option<Arc<Readers>>,
     /// Sends refused because the mailbox was full or the module stopping.
     rejected: AtomicU64,

@@ -28,6 +28,7 @@ pub(crate) struct Readers {
 pub(crate) enum Phase {
     /// A write, a command or a hook runs, or nothing.
     Alone,
+    /// Reads run, or nothing.
     Reading,
     /// As many reads run as may, and what is next waits for one of them.
     Full,
