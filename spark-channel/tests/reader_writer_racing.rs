@@ -76,14 +76,21 @@ impl ReaderWriterHandler for Watchful {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn no_write_meets_anybody_and_nobody_overtakes_whoever_leaves() {
     for (readers, capacity) in [(1, 2), (2, 64), (64, 1), (64, 64)] {
-        let module = reader_writer(Watchful::new());
-        send_from_all(module.readers(readers).capacity(capacity).spawn()).await;
+        for direct_calls in [true, false] {
+            let mut module = reader_writer(Watchful::new());
+            if !direct_calls {
+                module = module.without_direct_calls();
+            }
+            send_from_all(module.readers(readers).capacity(capacity).spawn()).await;
+        }
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_stop_loses_no_answer_of_a_read_it_races_with() {
     stop_while_asked(|| reader_writer(Watchful::new()).spawn()).await;
+    let without = || reader_writer(Watchful::new()).without_direct_calls();
+    stop_while_asked(|| without().spawn()).await;
 }
 
 /// Reads by asking the other module, as often as it is told to.
