@@ -48,6 +48,27 @@ async fn depth_is_what_waits_now_and_high_water_the_most_that_ever_did() {
 }
 
 #[tokio::test]
+async fn what_an_idle_module_finds_when_it_wakes_is_all_counted_as_waiting() {
+    for direct_calls in [true, false] {
+        let mut builder = module(Gate::opened().module());
+        if !direct_calls {
+            builder = builder.without_direct_calls();
+        }
+        let module = builder.spawn();
+        let dispatcher = module.dispatcher();
+        within(dispatcher.request("before")).await.expect("handled");
+        for _ in 0..8 {
+            tokio::task::yield_now().await;
+        }
+        for command in ["1", "2", "3", "4", "5"] {
+            dispatcher.try_command(command).expect("room");
+        }
+        within(dispatcher.request("last")).await.expect("handled");
+        assert_eq!(module.stats().high_water, 6, "{direct_calls}");
+    }
+}
+
+#[tokio::test]
 async fn who_has_an_answer_finds_it_counted() {
     let module = spawn_module(Gate::opened().module());
     let dispatcher = module.dispatcher();

@@ -261,6 +261,10 @@ impl<T: Send + 'static> Mailbox<T> {
                             }
                             Poll::Ready(count) => {
                                 *was_idle = false;
+                                // Who gets less than he asked for has left nothing behind that is
+                                // worth counting.
+                                let left = if count == limit { receiver.len() } else { 0 };
+                                slot.counters.saw_depth(count + left);
                                 Poll::Ready(Ok(count))
                             }
                         }
@@ -270,9 +274,6 @@ impl<T: Send + 'static> Mailbox<T> {
                         Ok(count) => count,
                         Err(waited) => return waited,
                     };
-                    // Only a full batch leaves anything behind that is worth counting.
-                    let left = if count == *batch { receiver.len() } else { 0 };
-                    slot.counters.saw_depth(count + left);
                     if count > 1 {
                         // Taken from the back, in order.
                         self.taken.reverse();
