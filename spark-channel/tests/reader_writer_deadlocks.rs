@@ -72,6 +72,25 @@ async fn a_read_asked_for_behind_a_waiting_write_would_deadlock() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_waiting_write_whose_caller_has_gone_closes_no_circle() {
+    let module = subject().spawn();
+    let dispatcher = module.dispatcher();
+    let gate = Gate::closed();
+    let (own, held) = (dispatcher.clone(), gate.clone());
+    let outer = queued(dispatcher.request(doing(Access::Read, async move {
+        pass(&held, "outer").await;
+        own.request(read(&Gate::opened(), "inner")).await
+    })));
+    gate.entered().await;
+    let left = queued(dispatcher.request(write(&gate, "left")));
+    settle().await;
+    drop(left);
+    settle().await;
+    gate.open();
+    assert_eq!(within(outer).await.unwrap(), "inner");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_write_that_comes_between_a_read_and_what_it_asks_for_would_deadlock() {
     let cases = [(1, 0), (2, 0), (2, 1), (2, 40), (64, 40)];
     let plain = cases.map(|(capacity, others)| (subject(), capacity, others));
