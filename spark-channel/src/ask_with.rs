@@ -17,6 +17,7 @@ use tokio::{
 use crate::{
     Reply, SparkChannelCancellationToken, SparkChannelError, SparkGenericModuleDispatcher,
     SparkGenericModuleMessage, Stage,
+    callback::Escort,
     classes::{Intake, Unaccepted},
     clock::Moment,
     deadlock::Edge,
@@ -185,9 +186,9 @@ where
             let reason = dispatcher.closed_reason();
             return Poll::Ready(Err(dispatcher.refuse(reason, ()).reason));
         }
-        let message = self.as_mut().make();
+        let (message, link) = self.as_mut().make();
         let class = intake.class_of(&message);
-        let command = SparkGenericModuleMessage::Command(message);
+        let command = SparkGenericModuleMessage::command(message, link);
         // Without its key: somebody waits for it.
         match intake.classes.offer(&class, command, None) {
             Ok(()) => {
@@ -251,21 +252,24 @@ where
         // Who will have the slot is not known from here on.
         *this.edge = None;
         let dispatcher = *this.dispatcher;
-        let message = self.make();
+        let (message, link) = self.make();
         dispatcher.note_arrival();
-        permit.send(SparkGenericModuleMessage::Command(message));
+        permit.send(SparkGenericModuleMessage::command(message, link));
     }
 
-    /// Makes the message, and the slot to wait for.
-    fn make(self: Pin<&mut Self>) -> M {
+    /// Makes the message, and the slot to wait for. The message is handled in the span of the
+    /// call, as a request would be.
+    fn make(self: Pin<&mut Self>) -> (M, Option<Box<Escort>>) {
         let this = self.project();
         let Some(make) = this.make.take() else {
             unreachable!("a message is made once");
         };
-        let (reply, answer) = Reply::new(*this.deadline, request::span(this.dispatcher.name()));
+        let span = request::span(this.dispatcher.name());
+        let link = this.dispatcher.link_with(span.as_ref());
+        let (reply, answer) = Reply::new(*this.deadline, span);
         let message = make(reply);
         *this.answer = Some(answer);
-        message
+        (message, link)
     }
 }
 

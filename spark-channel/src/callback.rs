@@ -35,11 +35,14 @@ pub(crate) struct Meta {
 }
 
 /// What some requests carry: the span their handler runs in, if a subscriber wants it,
-/// and, made by another handler, that its module waits.
+/// and, made by another handler, that its module waits. A command that is
+/// [linked](crate::link) to its sender has one, too.
 pub(crate) struct Escort {
     pub(crate) span: Option<Span>,
     /// Ends the wait by being dropped.
     pub(crate) edge: Option<Edge>,
+    /// What travels as a request is a command.
+    is_command: bool,
 }
 
 /// A deadline, and a number that tells the calls with this deadline apart.
@@ -99,12 +102,37 @@ impl<T: fmt::Debug, V> fmt::Debug for CallbackWrapper<T, V> {
     }
 }
 
+// === impl Meta ===
+
+impl Meta {
+    /// Whether it is not that of a request but of a [linked](crate::link) command.
+    #[inline]
+    pub(crate) fn is_of_command(&self) -> bool {
+        self.escort.as_ref().is_some_and(|escort| escort.is_command)
+    }
+}
+
 // === impl Escort ===
 
 impl Escort {
     #[inline]
     pub(crate) fn new(span: Option<Span>, edge: Option<Edge>) -> Option<Box<Self>> {
-        (span.is_some() || edge.is_some()).then(|| Box::new(Self { span, edge }))
+        (span.is_some() || edge.is_some()).then(|| {
+            Box::new(Self {
+                span,
+                edge,
+                is_command: false,
+            })
+        })
+    }
+
+    /// What makes a request for which nobody waits a command, handled in `span`.
+    pub(crate) fn of_command(span: Span) -> Self {
+        Self {
+            span: Some(span),
+            edge: None,
+            is_command: true,
+        }
     }
 
     /// Enters the span until what is returned is dropped.

@@ -96,8 +96,9 @@ impl<M, R, C, E> SparkGenericModuleDispatcher<M, R, C, E> {
                         return Ok(accepted);
                     };
                     let command = command.into();
+                    let link = self.link();
                     self.note_arrival();
-                    permit.send(SparkGenericModuleMessage::Command(command));
+                    permit.send(SparkGenericModuleMessage::command(command, link));
                     accepted += 1;
                 }
             }

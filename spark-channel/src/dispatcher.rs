@@ -172,8 +172,9 @@ impl<M, R, C, E> SparkGenericModuleDispatcher<M, R, C, E> {
             }
             match self.try_admit() {
                 Ok(permit) => {
+                    let link = self.link();
                     self.note_arrival();
-                    permit.send(SparkGenericModuleMessage::Command(command));
+                    permit.send(SparkGenericModuleMessage::command(command, link));
                     Ok(())
                 }
                 // Boxed, as a request's wait for room is: only who has to wait pays for it.
@@ -196,8 +197,9 @@ impl<M, R, C, E> SparkGenericModuleDispatcher<M, R, C, E> {
         }
         match self.try_admit() {
             Ok(permit) => {
+                let link = self.link();
                 self.note_arrival();
-                permit.send(SparkGenericModuleMessage::Command(command));
+                permit.send(SparkGenericModuleMessage::command(command, link));
                 Ok(())
             }
             Err(reason) => Err(self.refuse(reason, command)),
@@ -361,8 +363,9 @@ impl<M, R, C, E> SparkGenericModuleDispatcher<M, R, C, E> {
         let reserving = pin!(self.sender.reserve());
         match self.room(reserving).await {
             Ok(permit) => {
+                let link = self.link();
                 self.note_arrival();
-                permit.send(SparkGenericModuleMessage::Command(command));
+                permit.send(SparkGenericModuleMessage::command(command, link));
                 Ok(())
             }
             Err(reason) => Err(self.refuse(reason, command)),

@@ -3,6 +3,7 @@
 pub mod callback;
 pub mod cancellation_token;
 pub mod current;
+mod link;
 pub mod listener;
 #[cfg(feature = "test-util")]
 pub mod testing;

@@ -122,7 +122,14 @@ where
 impl<M: fmt::Debug, R, C, E> fmt::Debug for SparkGenericModuleMessage<M, R, C, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Request(wrapper) => f.debug_tuple("Request").field(&wrapper.message).finish(),
+            Self::Request(wrapper) => {
+                let kind = if self.is_command() {
+                    "Command"
+                } else {
+                    "Request"
+                };
+                f.debug_tuple(kind).field(&wrapper.message).finish()
+            }
             Self::Command(message) => f.debug_tuple("Command").field(message).finish(),
             Self::Shutdown(_) => f.debug_tuple("Shutdown").finish_non_exhaustive(),
         }

@@ -112,7 +112,8 @@ enum Duty<H: NativeHandler> {
     None,
     Starting,
     Request(Reply<H>),
-    Command,
+    /// With what links it to its sender, if anything does.
+    Command(Option<Box<Escort>>),
 }
 
 /// Why [`Worker::serve`] completed.
@@ -140,11 +141,14 @@ pub(crate) fn kind<M, R, C, E: From<SparkChannelError>>()
 -> Kind<SparkGenericModuleMessage<M, R, C, E>> {
     Kind {
         is_shutdown: |message| matches!(message, SparkGenericModuleMessage::Shutdown(_)),
-        discard: |message| match message {
-            SparkGenericModuleMessage::Request(wrapper) => {
+        discard: |message| match message.unlinked() {
+            (SparkGenericModuleMessage::Request(wrapper), _) => {
                 refuse(wrapper, SparkChannelError::Overflowed);
             }
-            message => quietly(|| drop(message)),
+            (message, link) => {
+                drop(link);
+                quietly(|| drop(message));
+            }
         },
     }
 }
@@ -249,7 +253,8 @@ where
                 Step::Command(message) => {
                     let ended = {
                         let command = pin!(at_home(&mut self.handler).handle_command(message));
-                        Running::command(command, &self.control, &mut self.mailbox).await
+                        let link = self.duty.link();
+                        Running::command(command, &self.control, &mut self.mailbox, link).await
                     };
                     self.after_command(ended);
                 }
@@ -297,7 +302,7 @@ where
         self.duty = Duty::Starting;
         let ended = {
             let started = pin!(at_home(&mut self.handler).started());
-            Running::command(started, &self.control, &mut self.mailbox).await
+            Running::command(started, &self.control, &mut self.mailbox, None).await
         };
         self.after_start(ended);
     }
@@ -318,7 +323,7 @@ where
         if !self.stopped {
             self.stopped = true;
             let stopped = pin!(at_home(&mut self.handler).stopped());
-            let stopped = Running::hook(stopped, &self.control, &mut self.mailbox);
+            let stopped = Running::hook(stopped, &self.control, &mut self.mailbox, None);
             if self.control.is_stopping() {
                 stopped.await;
             } else {
@@ -368,11 +373,20 @@ where
         match self.mailbox.take() {
             None => Step::Wait,
             Some(SparkGenericModuleMessage::Command(command)) => {
-                self.duty = Duty::Command;
+                self.duty = Duty::Command(None);
                 if let Err(panic) = self.start_the_clock(&command) {
                     unnamed(command, panic);
                 }
                 Step::Command(command)
+            }
+            Some(SparkGenericModuleMessage::Request(CallbackWrapper { message, meta, .. }))
+                if meta.is_of_command() =>
+            {
+                self.duty = Duty::Command(meta.escort);
+                if let Err(panic) = self.start_the_clock(&message) {
+                    unnamed(message, panic);
+                }
+                Step::Command(message)
             }
             Some(SparkGenericModuleMessage::Request(CallbackWrapper {
                 message,
@@ -437,7 +451,7 @@ where
 
     #[inline]
     fn after_command(&mut self, ended: Ended<Result<(), H::Error>>) {
-        self.duty = Duty::None;
+        let duty = self.duty.take();
         self.finish(&ended);
         match ended {
             Ended::Done(Ok(())) => self.count_command(&self.slot.counters.handled),
@@ -446,6 +460,7 @@ where
                 if !self.mailbox.has_taken_copy() {
                     self.slot.counters.failed.bump();
                 }
+                let _entered = duty.link().and_then(Escort::enter);
                 tracing::warn!(module = &*self.control.name, "command failed");
                 at_home(&mut self.handler).command_failed(error);
             }
@@ -482,6 +497,7 @@ where
 
     /// Answers or hands back a message that will not be handled.
     async fn give_back(&mut self, message: Envelope<H, C>) {
+        let (message, link) = message.unlinked();
         match message {
             SparkGenericModuleMessage::Request(wrapper) if wrapper.sender.is_closed() => {
                 self.slot.counters.abandoned.bump();
@@ -498,7 +514,8 @@ where
                     return;
                 }
                 let undelivered = pin!(at_home(&mut self.handler).undelivered(command));
-                Running::hook(undelivered, &self.control, &mut self.mailbox).await;
+                let link = link.as_deref();
+                Running::hook(undelivered, &self.control, &mut self.mailbox, link).await;
             }
             SparkGenericModuleMessage::Shutdown(token) => self.accept_shutdown(token),
         }
@@ -515,7 +532,7 @@ where
         let duty = self.duty.take();
         self.forget();
         let counters = &self.slot.counters;
-        let is_copy = matches!(duty, Duty::Command) && self.mailbox.has_taken_copy();
+        let is_copy = matches!(duty, Duty::Command(_)) && self.mailbox.has_taken_copy();
         let fate = if is_copy {
             &counters.copies
         } else {
@@ -569,6 +586,15 @@ impl<H: NativeHandler> Duty<H> {
         }
     }
 
+    /// What links the command that is being handled to its sender, if anything does.
+    #[inline]
+    fn link(&self) -> Option<&Escort> {
+        match self {
+            Self::Command(link) => link.as_deref(),
+            _ => None,
+        }
+    }
+
     /// Answers for what panicked.
     fn panicked(
         self,
@@ -578,12 +604,15 @@ impl<H: NativeHandler> Duty<H> {
         fate: &Counter,
     ) {
         let text = panic_text(panic);
-        tracing::error!(module = &*control.name, text, "handler panicked");
+        {
+            let _entered = self.link().and_then(Escort::enter);
+            tracing::error!(module = &*control.name, text, "handler panicked");
+        }
         counters.panics.bump();
         match self {
             // Whether a start that fails ends the module is its worker's to say.
             Self::None | Self::Starting => {}
-            Self::Command => fate.bump(),
+            Self::Command(_) => fate.bump(),
             Self::Request(reply) => {
                 fate.bump();
                 let text = Arc::from(text);

@@ -5,8 +5,9 @@
 //! written by senders and handlers, and [`laws`] compares it with the report.
 
 use proptest::prelude::*;
+use tracing::Level;
 
-use crate::schedules::quiet_expected_panics;
+use crate::{recording::Recorder, schedules::quiet_expected_panics};
 
 #[path = "laws/interpreter.rs"]
 mod interpreter;
@@ -16,6 +17,8 @@ mod laws;
 mod ledger;
 #[path = "laws/racing.rs"]
 mod racing;
+#[path = "support/recording.rs"]
+mod recording;
 #[path = "laws/schedule.rs"]
 mod schedule;
 #[path = "support/schedules.rs"]
@@ -36,6 +39,28 @@ proptest! {
     fn the_laws_hold_in_virtual_time(plan in schedule::plan()) {
         quiet_expected_panics();
         laws::check(&plan, &interpreter::run(&plan, true))?;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 500,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    // A command is sent in another way while somebody listens.
+    #[test]
+    fn a_subscriber_changes_nothing_in_virtual_time(plan in schedule::plan()) {
+        quiet_expected_panics();
+        let unheard = interpreter::run(&plan, true);
+        let heard = {
+            let recorder = Recorder::new(Level::DEBUG);
+            let _recording = tracing::subscriber::set_default(recorder);
+            interpreter::run(&plan, true)
+        };
+        laws::check(&plan, &heard)?;
+        prop_assert_eq!(heard.report.stats, unheard.report.stats);
     }
 }
 

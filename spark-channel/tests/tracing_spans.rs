@@ -1,136 +1,23 @@
 //! Spans: a request belongs to whoever made it, across modules.
 
-use std::{
-    fmt,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use spark_channel::{Access, Deadlocks, ModuleTasks, Reply, Stop, module};
 use tokio::task::yield_now;
-use tracing::{
-    Event, Instrument, Level, Metadata, Subscriber,
-    field::{Field, Visit},
-    level_filters::LevelFilter,
-    span::{Attributes, Id, Record},
-};
+use tracing::{Instrument, Level};
 
-use crate::support::{Gate, Runner, job, queued, within};
+use crate::{
+    recording::Recorder,
+    support::{Gate, Runner, job, queued, within},
+};
 
 #[path = "support/reading.rs"]
 mod reading;
+#[path = "support/recording.rs"]
+mod recording;
 mod support;
 
 const SECOND: Duration = Duration::from_secs(1);
-
-/// Writes down every span with the spans it stands in, outermost first.
-#[derive(Clone)]
-struct Recorder(Arc<Recorded>);
-
-struct Recorded {
-    level: Level,
-    next: AtomicU64,
-    // Paths by id, less one.
-    paths: Mutex<Vec<String>>,
-    // One thread: the tests here run on the runtime of one.
-    entered: Mutex<Vec<u64>>,
-    events: Mutex<Vec<String>>,
-}
-
-impl Recorder {
-    fn new(level: Level) -> Self {
-        Self(Arc::new(Recorded {
-            level,
-            next: AtomicU64::new(1),
-            paths: Mutex::default(),
-            entered: Mutex::default(),
-            events: Mutex::default(),
-        }))
-    }
-
-    fn paths(&self) -> Vec<String> {
-        self.0.paths.lock().expect("no panic under it").clone()
-    }
-
-    fn events(&self) -> Vec<String> {
-        self.0.events.lock().expect("no panic under it").clone()
-    }
-
-    fn path(&self, id: Option<u64>) -> Option<String> {
-        let index = usize::try_from(id? - 1).expect("few spans");
-        self.paths().get(index).cloned()
-    }
-
-    fn entered(&self) -> Option<u64> {
-        let entered = self.0.entered.lock().expect("no panic under it");
-        entered.last().copied()
-    }
-}
-
-/// A span's or an event's text: its name, and the module it is about.
-struct Text(String);
-
-impl Visit for Text {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        let value = format!("{value:?}");
-        match field.name() {
-            "module" | "name" => self.0.extend(["(", value.trim_matches('"'), ")"]),
-            "message" => self.0.extend([": ", &value]),
-            _ => {}
-        }
-    }
-}
-
-impl Subscriber for Recorder {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() <= self.0.level
-    }
-
-    fn max_level_hint(&self) -> Option<LevelFilter> {
-        Some(self.0.level.into())
-    }
-
-    fn new_span(&self, span: &Attributes<'_>) -> Id {
-        let parent = match span.parent() {
-            Some(id) => Some(id.into_u64()),
-            None => self.entered().filter(|_| span.is_contextual()),
-        };
-        let mut text = Text(span.metadata().name().into());
-        span.record(&mut text);
-        let path = match self.path(parent) {
-            Some(parent) => format!("{parent} > {}", text.0),
-            None => text.0,
-        };
-        self.0.paths.lock().expect("no panic under it").push(path);
-        Id::from_u64(self.0.next.fetch_add(1, Ordering::SeqCst))
-    }
-
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-
-    fn event(&self, event: &Event<'_>) {
-        let mut text = Text(event.metadata().level().to_string());
-        event.record(&mut text);
-        let inside = self.path(self.entered()).unwrap_or_default();
-        let line = format!("{inside} | {}", text.0);
-        self.0.events.lock().expect("no panic under it").push(line);
-    }
-
-    fn enter(&self, span: &Id) {
-        let mut entered = self.0.entered.lock().expect("no panic under it");
-        entered.push(span.into_u64());
-    }
-
-    fn exit(&self, span: &Id) {
-        let mut entered = self.0.entered.lock().expect("no panic under it");
-        let last = entered.iter().rposition(|id| *id == span.into_u64());
-        entered.remove(last.expect("it was entered"));
-    }
-}
 
 #[tokio::test]
 async fn a_request_is_a_child_of_the_callers_span_across_modules() {

@@ -4,9 +4,9 @@ use std::pin::pin;
 
 use tokio::task::consume_budget;
 
-use super::SparkGenericModuleDispatcher;
+use super::{Envelope, SparkGenericModuleDispatcher};
 use crate::{
-    Class, ClassStats, Refused, SparkChannelError, SparkGenericModuleMessage,
+    Class, ClassStats, Refused, SparkChannelError,
     classes::{Intake, Unaccepted},
     current,
 };
@@ -33,18 +33,18 @@ impl<M, R, C, E> SparkGenericModuleDispatcher<M, R, C, E> {
         let (command, line) = match self.offer(intake, &class, command) {
             Ok(()) => return Ok(()),
             Err(Unaccepted::Wait(command, line)) => (command, line),
-            Err(unaccepted) => return Err(self.unaccepted(unaccepted)),
+            Err(unaccepted) => return Err(self.unaccepted_command(unaccepted)),
         };
         if self.control.as_ref().is_some_and(current::is_inside) {
             // It would wait for itself.
-            return Err(self.refuse(SparkChannelError::Full, command));
+            return Err(self.refuse(SparkChannelError::Full, command.into_inner()));
         }
         let room = pin!(intake.classes.room(line));
         match self.room(room).await {
             Ok(place) => place
-                .fill(SparkGenericModuleMessage::Command(command), class.key)
+                .fill(command, class.key)
                 .map_err(|command| self.refuse(self.closed_reason(), command.into_inner())),
-            Err(reason) => Err(self.refuse(reason, command)),
+            Err(reason) => Err(self.refuse(reason, command.into_inner())),
         }
     }
 
@@ -55,7 +55,7 @@ impl<M, R, C, E> SparkGenericModuleDispatcher<M, R, C, E> {
     ) -> Result<(), Refused<M>> {
         let class = intake.class_of(&command);
         self.offer(intake, &class, command)
-            .map_err(|unaccepted| self.unaccepted(unaccepted))
+            .map_err(|unaccepted| self.unaccepted_command(unaccepted))
     }
 
     fn offer(
@@ -63,13 +63,16 @@ impl<M, R, C, E> SparkGenericModuleDispatcher<M, R, C, E> {
         intake: &Intake<M, R, C, E>,
         class: &Class,
         command: M,
-    ) -> Result<(), Unaccepted<M>> {
+    ) -> Result<(), Unaccepted<Envelope<M, R, C, E>>> {
         if self.is_stopping() {
-            return Err(Unaccepted::Closed(command));
+            return Err(Unaccepted::Closed(Envelope::Command(command)));
         }
-        let command = SparkGenericModuleMessage::Command(command);
-        let offered = intake.classes.offer(class, command, class.key);
-        offered.map_err(|unaccepted| unaccepted.map(SparkGenericModuleMessage::into_inner))
+        let command = Envelope::command(command, self.link());
+        intake.classes.offer(class, command, class.key)
+    }
+
+    fn unaccepted_command(&self, unaccepted: Unaccepted<Envelope<M, R, C, E>>) -> Refused<M> {
+        self.unaccepted(unaccepted.map(Envelope::into_inner))
     }
 
     pub(crate) fn unaccepted<T>(&self, unaccepted: Unaccepted<T>) -> Refused<T> {
@@ -78,19 +81,6 @@ impl<M, R, C, E> SparkGenericModuleDispatcher<M, R, C, E> {
                 self.refuse(SparkChannelError::Full, command)
             }
             Unaccepted::Closed(command) => self.refuse(self.closed_reason(), command),
-        }
-    }
-}
-
-// === impl SparkGenericModuleMessage ===
-
-impl<M, R, C, E> SparkGenericModuleMessage<M, R, C, E> {
-    /// The message that was sent, without what it travels in.
-    pub(crate) fn into_inner(self) -> M {
-        match self {
-            Self::Request(wrapper) => wrapper.message,
-            Self::Command(command) => command,
-            Self::Shutdown(_) => unreachable!("no dispatcher sends one"),
         }
     }
 }

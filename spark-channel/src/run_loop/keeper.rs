@@ -38,7 +38,7 @@ use super::{
     timed::arrival,
 };
 use crate::{
-    CallbackWrapper, NativeHandler, SparkChannelCancellationTrait, SparkGenericModuleMessage,
+    NativeHandler, SparkChannelCancellationTrait, SparkGenericModuleMessage,
     config::Config,
     control::{Control, Slot},
     current::Scope,
@@ -265,11 +265,8 @@ where
 
     /// Puts the message in hand into the lane of its key.
     fn hand_over(&mut self, arrived: Option<Instant>) {
-        let Some(
-            SparkGenericModuleMessage::Command(message)
-            | SparkGenericModuleMessage::Request(CallbackWrapper { message, .. }),
-        ) = &self.in_hand
-        else {
+        let in_hand = self.in_hand.as_ref();
+        let Some(message) = in_hand.and_then(SparkGenericModuleMessage::message) else {
             return;
         };
         let key = (self.seating.key_of)(message);

@@ -159,7 +159,7 @@ where
         let within = self.control.shutdown_timeout.to_duration();
         {
             let stopped = pin!(at_home(&mut self.handler).stopped());
-            let stopped = Running::hook(stopped, &self.control, &mut self.mailbox);
+            let stopped = Running::hook(stopped, &self.control, &mut self.mailbox, None);
             let _ = Box::pin(timeout(within, stopped)).await;
         }
         self.hand_over(exit);

@@ -307,7 +307,8 @@ where
             let ended = {
                 let handler = at_home(&mut worker.handler).alone();
                 let command = pin!(handler.handle_command(message));
-                Running::command(command, &worker.control, &mut worker.mailbox).await
+                let link = worker.duty.link();
+                Running::command(command, &worker.control, &mut worker.mailbox, link).await
             };
             worker.after_command(ended);
         }

@@ -179,11 +179,16 @@ where
                     Poll::Pending => return Poll::Pending,
                 }
             };
-            let SparkGenericModuleMessage::Request(request) = next else {
-                if self.wait_for_reads(cx) {
-                    continue;
+            let request = match next {
+                SparkGenericModuleMessage::Request(request) if !request.meta.is_of_command() => {
+                    request
                 }
-                return Poll::Ready(Then::HandleAlone);
+                _ => {
+                    if self.wait_for_reads(cx) {
+                        continue;
+                    }
+                    return Poll::Ready(Then::HandleAlone);
+                }
             };
             if let Some(reason) = refusal(request) {
                 let (request, _) = self.take_request();

@@ -28,6 +28,7 @@ use super::{
 };
 use crate::{
     NativeHandler, SparkChannelCancellationTrait, SparkChannelError, SparkGenericModuleMessage,
+    callback::Escort,
     control::{Control, Slot},
     current::Scope,
     routing::Routing,
@@ -196,13 +197,8 @@ where
         let count = self.lanes.len();
         let spilling = self.control.is_past_draining();
         let turn = (0..count).map(|step| (self.next + step) % count);
-        let message = match &self.in_hand {
-            Some(
-                SparkGenericModuleMessage::Command(message)
-                | SparkGenericModuleMessage::Request(crate::CallbackWrapper { message, .. }),
-            ) => Some(message),
-            _ => None,
-        };
+        let in_hand = self.in_hand.as_ref();
+        let message = in_hand.and_then(SparkGenericModuleMessage::message);
         let chosen = match (&self.routing, message) {
             (Routing::ByKey(key_of), Some(message)) => {
                 let hash = key_of(message) % count as u64;
@@ -210,13 +206,17 @@ where
                 return hash as usize;
             }
             (Routing::Broadcast(clone), Some(message))
-                if !spilling
-                    && matches!(self.in_hand, Some(SparkGenericModuleMessage::Command(_))) =>
+                if !spilling && in_hand.is_some_and(SparkGenericModuleMessage::is_command) =>
             {
                 // All of them first: if one panics, nobody has got the message.
                 let copies: Vec<_> = (1..count).map(|_| clone(message)).collect();
                 for (replica, copy) in (1..).zip(copies) {
-                    self.put(replica, SparkGenericModuleMessage::Command(copy), true);
+                    let link = in_hand.and_then(SparkGenericModuleMessage::link);
+                    self.put(
+                        replica,
+                        SparkGenericModuleMessage::command(copy, link),
+                        true,
+                    );
                 }
                 return 0;
             }
@@ -304,6 +304,7 @@ pub(super) fn give_back<H: NativeHandler, C>(
     slot: &Slot,
     undelivered: impl FnOnce(H::Message),
 ) {
+    let (message, link) = message.unlinked();
     match message {
         SparkGenericModuleMessage::Request(wrapper) if wrapper.sender.is_closed() => {
             slot.counters.abandoned.bump();
@@ -315,6 +316,7 @@ pub(super) fn give_back<H: NativeHandler, C>(
         }
         SparkGenericModuleMessage::Command(command) => {
             slot.counters.undelivered.bump();
+            let _entered = link.as_deref().and_then(Escort::enter);
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| undelivered(command))) {
                 let text = panic_text(&*panic);
                 tracing::error!(module = &*control.name, text, "undelivered panicked");
@@ -334,6 +336,8 @@ pub(super) fn answer_panicked<H: NativeHandler, C>(
     slot: &Slot,
 ) {
     let text = panic_text(panic);
+    let (message, link) = message.unlinked();
+    let _entered = link.as_deref().and_then(Escort::enter);
     tracing::error!(module = &*control.name, text, "routing panicked");
     slot.counters.panics.bump();
     slot.counters.panicked.bump();

@@ -21,10 +21,15 @@ pin_project! {
         future: F,
         control: &'a Control,
         doors: &'a mut dyn Doors,
-        caller: Option<Caller<'a, V>>,
+        on_behalf: OnBehalf<'a, V>,
         cut: Cut,
-        escort: Option<Box<Escort>>,
     }
+}
+
+/// Of whom a user's future runs, and in which span.
+enum OnBehalf<'a, V> {
+    Caller(Caller<'a, V>, Option<Box<Escort>>),
+    Nobody(Option<&'a Escort>),
 }
 
 /// The mailbox, as far as a running handler's module has to do with it.
@@ -68,35 +73,42 @@ impl<'a, F: Future, V> Running<'a, F, V> {
             future,
             control,
             doors,
-            caller: Some(caller),
+            on_behalf: OnBehalf::Caller(caller, escort),
             cut: Cut::WhenStoppedNow,
-            escort,
         }
     }
 }
 
 impl<'a, F: Future> Running<'a, F, ()> {
     /// A command's handler: nobody waits for it.
-    pub(super) fn command(future: F, control: &'a Control, doors: &'a mut dyn Doors) -> Self {
+    pub(super) fn command(
+        future: F,
+        control: &'a Control,
+        doors: &'a mut dyn Doors,
+        link: Option<&'a Escort>,
+    ) -> Self {
         Self {
             future,
             control,
             doors,
-            caller: None,
+            on_behalf: OnBehalf::Nobody(link),
             cut: Cut::WhenStoppedNow,
-            escort: None,
         }
     }
 
     /// Part of the stopping itself: even a module stopped now may use its time.
-    pub(super) fn hook(future: F, control: &'a Control, doors: &'a mut dyn Doors) -> Self {
+    pub(super) fn hook(
+        future: F,
+        control: &'a Control,
+        doors: &'a mut dyn Doors,
+        link: Option<&'a Escort>,
+    ) -> Self {
         Self {
             future,
             control,
             doors,
-            caller: None,
+            on_behalf: OnBehalf::Nobody(link),
             cut: Cut::AtTheDeadline,
-            escort: None,
         }
     }
 }
@@ -107,7 +119,11 @@ impl<F: Future, V> Future for Running<'_, F, V> {
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let entered = this.escort.as_ref().map(|escort| escort.enter());
+        let escort = match this.on_behalf {
+            OnBehalf::Caller(_, escort) => escort.as_deref(),
+            OnBehalf::Nobody(link) => *link,
+        };
+        let entered = escort.map(Escort::enter);
         if let Poll::Ready(output) = this.future.poll(cx) {
             return Poll::Ready(Ended::Done(output));
         }
@@ -122,7 +138,7 @@ impl<F: Future, V> Future for Running<'_, F, V> {
         if cut || this.control.is_cut() {
             return Poll::Ready(Ended::Dropped);
         }
-        if let Some(caller) = this.caller
+        if let OnBehalf::Caller(caller, _) = this.on_behalf
             && caller.has_gone(cx)
             && caller.drop_abandoned
         {
