@@ -143,6 +143,9 @@ impl<M, R, C, E> SparkGenericModuleDispatcher<M, R, C, E> {
 
     /// Sends a command, waiting while the mailbox is full.
     ///
+    /// While a subscriber wants spans of level DEBUG, it is handled in a span that follows from
+    /// the one it is sent in; not if the dispatcher was made with [`new`](Self::new).
+    ///
     /// # Errors
     ///
     /// The message, when the module has stopped or is stopping; when the mailbox is full
