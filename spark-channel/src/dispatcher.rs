@@ -37,6 +37,9 @@ pub struct SparkGenericModuleDispatcher<
 > {
     /// The mailbox. What is sent here directly has no deadline and no span, is not
     /// checked for asking itself, and is refused only once the mailbox is closed.
+    ///
+    /// Whoever puts another sender in its place gets what the module would, and while a
+    /// subscriber wants DEBUG spans, that is a command as a request for which nobody waits.
     pub sender:
         mpsc::Sender<SparkGenericModuleMessage<Message, Response, CancellationToken, Error>>,
     control: Option<Arc<Control>>,

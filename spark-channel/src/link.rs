@@ -6,6 +6,8 @@
 //! modules that know of it are sent it, and in them nothing but this file and the run
 //! loop's look at the private part tell the two apart.
 
+use std::cell::Cell;
+
 use tokio::sync::oneshot;
 use tracing::Span;
 
@@ -14,6 +16,28 @@ use crate::{
     callback::{Escort, Meta},
     request::wants_spans,
 };
+
+thread_local! {
+    static IS_LINKING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A link that is being made. A subscriber that is told of its span, and itself sends commands of
+/// what it is told, makes no other meanwhile: it would never end.
+struct Turn(());
+
+// === impl Turn ===
+
+impl Turn {
+    fn begin() -> Option<Self> {
+        (!IS_LINKING.replace(true)).then_some(Self(()))
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        IS_LINKING.set(false);
+    }
+}
 
 // === impl SparkGenericModuleDispatcher ===
 
@@ -38,6 +62,7 @@ impl<M, R, C, E> SparkGenericModuleDispatcher<M, R, C, E> {
     fn link_to(&self, span: impl FnOnce(&str) -> Option<Span>) -> Option<Box<Escort>> {
         // A loop that is not ours expects a command to be one.
         let control = self.control()?;
+        let _turn = Turn::begin()?;
         span(&control.name).map(|span| Box::new(Escort::of_command(span)))
     }
 }

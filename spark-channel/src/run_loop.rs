@@ -146,7 +146,7 @@ pub(crate) fn kind<M, R, C, E: From<SparkChannelError>>()
                 refuse(wrapper, SparkChannelError::Overflowed);
             }
             (message, link) => {
-                drop(link);
+                quietly(|| drop(link));
                 quietly(|| drop(message));
             }
         },
@@ -163,8 +163,8 @@ fn refuse<M, T, E: From<SparkChannelError>>(
         sender,
         meta,
     } = wrapper;
-    drop(meta);
-    // Apart, for both are user code: a second panic while one unwinds ends the process.
+    // Apart, for all are others' code: a second panic while one unwinds ends the process.
+    quietly(|| drop(meta));
     quietly(|| {
         let _ = sender.send(Err(reason.into()));
     });

@@ -209,14 +209,13 @@ where
                 if !spilling && in_hand.is_some_and(SparkGenericModuleMessage::is_command) =>
             {
                 // All of them first: if one panics, nobody has got the message.
-                let copies: Vec<_> = (1..count).map(|_| clone(message)).collect();
-                for (replica, copy) in (1..).zip(copies) {
+                let copy = |_| {
                     let link = in_hand.and_then(SparkGenericModuleMessage::link);
-                    self.put(
-                        replica,
-                        SparkGenericModuleMessage::command(copy, link),
-                        true,
-                    );
+                    SparkGenericModuleMessage::command(clone(message), link)
+                };
+                let copies: Vec<_> = (1..count).map(copy).collect();
+                for (replica, copy) in (1..).zip(copies) {
+                    self.put(replica, copy, true);
                 }
                 return 0;
             }
