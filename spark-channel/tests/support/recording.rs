@@ -5,13 +5,13 @@
 use std::{
     fmt,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
 };
 
 use tracing::{
-    Event, Level, Metadata, Subscriber,
+    Dispatch, Event, Level, Metadata, Subscriber,
     field::{Field, Visit},
     level_filters::LevelFilter,
     span::{Attributes, Id, Record},
@@ -36,6 +36,14 @@ struct Recorded {
 
 impl Recorder {
     pub(crate) fn new(level: Level) -> Self {
+        // While there is one subscriber alone, tracing decides for all threads by what the thread wants
+        // that comes first to a place, and that may be a test without.
+        static OTHERS: OnceLock<[Dispatch; 2]> = OnceLock::new();
+        OTHERS.get_or_init(|| [(); 2].map(|()| Dispatch::new(Self::listening(Level::TRACE))));
+        Self::listening(level)
+    }
+
+    fn listening(level: Level) -> Self {
         Self(Arc::new(Recorded {
             level,
             next: AtomicU64::new(1),
